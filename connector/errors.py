@@ -1,0 +1,150 @@
+"""Every documented error, and the one SIP status that each answers with.
+
+An error says what is wrong and what would be right, in words that may be shown to an admin. It
+never carries a secret. What a caller's user agent sees is `sip_status` and `sip_reason` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class VoxtrunkError(Exception):
+    """Base of all documented errors."""
+
+    sip_status: ClassVar[int] = 500
+    sip_reason: ClassVar[str] = "Server Internal Error"
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds for the Retry-After header (RFC 3261 section 20.33), or None for no header."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration file.
+
+    `file` and `line` (1-based) point at the mistake, `key` is its dotted path
+    (`routes[2].prefix`), `message` says what is wrong and `hint` what would be right.
+    """
+
+    file: str
+    line: int
+    key: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.file}:{self.line}: {self.key}: {self.message}{hint}"
+
+
+class ConfigError(VoxtrunkError):
+    """The configuration is unusable; `problems` lists every mistake found, in file order."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class BadRequest(VoxtrunkError):
+    """A SIP message or an SDP body that cannot be read (RFC 3261 section 21.4.1)."""
+
+    sip_status = 400
+    sip_reason = "Bad Request"
+
+
+class Unauthorized(VoxtrunkError):
+    """Digest credentials are missing or wrong (RFC 3261 section 22)."""
+
+    sip_status = 401
+    sip_reason = "Unauthorized"
+
+
+class Forbidden(VoxtrunkError):
+    """The sender is not on the allow-list."""
+
+    sip_status = 403
+    sip_reason = "Forbidden"
+
+
+class UnknownNumber(VoxtrunkError):
+    """No route leads from the called number to a flavor."""
+
+    sip_status = 404
+    sip_reason = "Not Found"
+
+
+class NotAcceptableHere(VoxtrunkError):
+    """Offer and answer have no codec or media in common (RFC 3264 section 6)."""
+
+    sip_status = 488
+    sip_reason = "Not Acceptable Here"
+
+
+class Overloaded(VoxtrunkError):
+    """No capacity for one more call; try again in `seconds`."""
+
+    sip_status = 503
+    sip_reason = "Service Unavailable"
+
+    def __init__(self, message: str, seconds: int = 5) -> None:
+        super().__init__(message)
+        self._seconds = seconds
+
+    @property
+    def retry_after(self) -> int | None:
+        return self._seconds
+
+
+class ProtocolError(VoxtrunkError):
+    """An event that a state table lacks: nothing was changed."""
+
+
+class RtpError(VoxtrunkError):
+    """A datagram that is not RTP or RTCP (RFC 3550 appendix A.1); it is counted and dropped."""
+
+
+class MediaError(VoxtrunkError):
+    """Sockets or ports for media could not be had (port taken, address not local)."""
+
+    sip_status = 503
+    sip_reason = "Service Unavailable"
+
+
+class EngineError(VoxtrunkError):
+    """An engine failed. `engine` is its registered name."""
+
+    sip_status = 503
+    sip_reason = "Service Unavailable"
+
+    def __init__(self, engine: str, message: str) -> None:
+        super().__init__(f"{engine}: {message}")
+        self.engine = engine
+        self.message = message
+
+
+class EngineUnreachable(EngineError):
+    """The engine's service does not answer at its address."""
+
+
+class EngineRefused(EngineError):
+    """The engine's service refused our credentials or our request."""
+
+
+class ModelMissing(EngineError):
+    """A model file is not where the engine looks for it; the message names the command that fetches it."""
+
+
+class ProgramMissing(EngineError):
+    """A program that the engine runs is not installed; the message names the package."""
+
+
+class PackageMissing(EngineError):
+    """A Python package of the engine's extra is not installed; the message names the extra."""
+
+
+class RecordError(VoxtrunkError):
+    """A recording, transcript or CDR could not be written (no space, no permission)."""

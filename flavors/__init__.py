@@ -1,0 +1,1 @@
+"""What answers a call: flavor files (YAML) and the engines behind them."""
