@@ -37,8 +37,9 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
+        key = f"{self.key}: " if self.key else ""
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.file}:{self.line}: {self.key}: {self.message}{hint}"
+        return f"{self.file}:{self.line}: {key}{self.message}{hint}"
 
 
 class ConfigError(VoxtrunkError):
@@ -99,6 +100,15 @@ class Overloaded(VoxtrunkError):
         return self._seconds
 
 
+class CallFailed(VoxtrunkError):
+    """The far end refused our request, or did not answer it. `status`: 408 where nobody answered."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status} {reason}")
+        self.status = status
+        self.reason = reason
+
+
 class ProtocolError(VoxtrunkError):
     """An event that a state table lacks: nothing was changed."""
 
@@ -125,6 +135,10 @@ class EngineError(VoxtrunkError):
         self.engine = engine
         self.message = message
 
+    def __reduce__(self) -> tuple[type[EngineError], tuple[str, str]]:
+        """Lets the error travel from a worker process."""
+        return type(self), (self.engine, self.message)
+
 
 class EngineUnreachable(EngineError):
     """The engine's service does not answer at its address."""
@@ -144,6 +158,10 @@ class ProgramMissing(EngineError):
 
 class PackageMissing(EngineError):
     """A Python package of the engine's extra is not installed; the message names the extra."""
+
+
+class ModelFetchError(VoxtrunkError):
+    """A model could not be fetched into the models folder (offline, wrong hash, no space)."""
 
 
 class RecordError(VoxtrunkError):

@@ -1,0 +1,226 @@
+"""Language model behind an OpenAI-compatible `/v1/chat/completions`, streamed: vLLM, OpenAI, and others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
+
+from pydantic import Field, model_validator
+
+from connector.errors import EngineError
+from connector.interfaces import (
+    EngineContext,
+    EngineDescriptor,
+    EngineKind,
+    HangUp,
+    Message,
+    ReplyEvent,
+    Role,
+    TextDelta,
+    Transfer,
+)
+from flavors.engines._openai import Service, ServiceOptions, require_package
+
+if TYPE_CHECKING:
+    from openai import AsyncStream
+    from openai.types.chat import ChatCompletionChunk, ChatCompletionFunctionToolParam, ChatCompletionMessageParam
+    from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
+
+NAME = "openai-chat"
+
+
+class ChatOptions(ServiceOptions):
+    """An OpenAI-compatible chat model.
+
+    The flavor's persona is the system message; it should say that replies are spoken, and short.
+    """
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.3
+    """None where the model allows no choice."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = 300
+    """Upper bound of a reply. None where the service wants `max_completion_tokens` (in `extra_body`) instead."""
+    opening: str = ""
+    """A user message put before the greeting, for chat templates that want the user to speak first (Gemma, Mistral)."""
+    tools: tuple[Literal["hang_up", "transfer"], ...] = ()
+    """What the model may ask of the call."""
+    transfer_targets: dict[str, str] = Field(default_factory=dict)
+    """Who the model may transfer to: a name that tells the model who it is, and the SIP or tel URI or number."""
+
+    @model_validator(mode="after")
+    def _transfer_has_targets(self) -> Self:
+        if ("transfer" in self.tools) != bool(self.transfer_targets):
+            raise ValueError("the tool transfer and transfer_targets need each other")
+        return self
+
+
+class OpenAIChat:
+    """Implements `LanguageModel`."""
+
+    phrases: Sequence[str] = ()
+    """Callers may say anything."""
+
+    def __init__(self, options: ChatOptions) -> None:
+        self._options = options
+        self._service = Service(NAME, options)
+
+    async def start(self) -> None:
+        """Connects to the service; raises what `check` raises."""
+        await self._service.start(self.check)
+
+    async def check(self) -> None:
+        """Asks the service for its models; raises where it cannot be reached, refuses the key or lacks the model."""
+        await self._service.check_model()
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._service.aclose()
+
+    async def reply(self, history: Sequence[Message]) -> AsyncGenerator[ReplyEvent, None]:
+        """Streams the reply: text as it comes, then what the model asks of the call.
+
+        Closing the iterator closes the connection, and so ends the generation at the service.
+        Raises `EngineError`, also where the model answers with nothing at all.
+        """
+        options = self._options
+        calls = ToolCalls()
+        spoke = False
+        with self._service.errors():
+            async with self._service.deadline():
+                stream = await self._request(history)
+                chunk = await anext(stream, None)
+            async with stream:
+                while chunk is not None:
+                    for choice in chunk.choices:
+                        if choice.delta.content:
+                            spoke = True
+                            yield TextDelta(choice.delta.content)
+                        calls.add(choice.delta.tool_calls or ())
+                    chunk = await anext(stream, None)
+        events = list(calls.events(options.transfer_targets, spoke=spoke))
+        if not spoke and not events:
+            raise EngineError(NAME, f"{options.model} answered with nothing")
+        for event in events:
+            yield event
+
+    async def _request(self, history: Sequence[Message]) -> AsyncStream[ChatCompletionChunk]:
+        from openai import omit
+
+        options = self._options
+        return await self._service.client.chat.completions.create(
+            model=options.model,
+            messages=chat_messages(history, options.opening),
+            stream=True,
+            temperature=omit if options.temperature is None else options.temperature,
+            max_tokens=omit if options.max_tokens is None else options.max_tokens,
+            tools=tool_definitions(options.tools, options.transfer_targets) or omit,
+            extra_body=options.extra_body,
+        )
+
+
+def chat_messages(history: Sequence[Message], opening: str = "") -> list[ChatCompletionMessageParam]:
+    """`history` as OpenAI writes it.
+
+    Neighbours of one role are joined (a caller who interrupts speaks twice in a row), since many
+    chat templates want the roles to alternate; for the same reason `opening`, where it is given,
+    goes before an assistant who speaks first.
+    """
+    if opening:
+        start = next((n for n, message in enumerate(history) if message.role is not Role.SYSTEM), len(history))
+        if history[start:] and history[start].role is Role.ASSISTANT:
+            history = [*history[:start], Message(Role.USER, opening), *history[start:]]
+    messages = [
+        {"role": role.value, "content": "\n".join(message.content for message in neighbours)}
+        for role, neighbours in groupby(history, key=lambda message: message.role)
+    ]
+    return cast("list[ChatCompletionMessageParam]", messages)
+
+
+@dataclass(slots=True)
+class _Call:
+    id: str | None
+    name: str = ""
+    arguments: str = ""
+
+
+class ToolCalls:
+    """Tool calls put together from the pieces of a stream."""
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[int, _Call]] = []
+
+    def add(self, deltas: Iterable[ChoiceDeltaToolCall]) -> None:
+        """Adds the pieces of one chunk: the name comes first, the arguments in fragments of JSON."""
+        for delta in deltas:
+            call = self._call(delta.index, delta.id)
+            if delta.function:
+                call.name += delta.function.name or ""
+                call.arguments += delta.function.arguments or ""
+
+    def _call(self, index: int, call_id: str | None) -> _Call:
+        for known, call in self._calls:
+            # Some services give every call the index 0: a new id is a new call.
+            if known == index and call_id in (None, "", call.id):
+                return call
+        self._calls.append((index, _Call(call_id)))
+        return self._calls[-1][1]
+
+    def events(self, targets: Mapping[str, str], *, spoke: bool) -> Iterator[ReplyEvent]:
+        """What the calls ask for. Their parting words are spoken unless the model `spoke` already.
+
+        Raises `EngineError` where the model made up a tool, a target, or JSON.
+        """
+        for _, call in self._calls:
+            try:
+                arguments = json.loads(call.arguments or "{}")
+                said = str(arguments.get("say") or "").strip()
+                action = HangUp() if call.name == "hang_up" else Transfer(targets[arguments["target"]])
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise EngineError(NAME, f"the model made up a call of the tool {call.name!r}") from error
+            if said and not spoke:
+                yield TextDelta(said)
+            yield action
+
+
+def tool_definitions(tools: Iterable[str], targets: Mapping[str, str]) -> list[ChatCompletionFunctionToolParam]:
+    """The tools as OpenAI describes functions.
+
+    `strict`: the service keeps the model to the schema; without it, a call can run away. `say`:
+    many models either speak or call a tool, and a call must not end without a word.
+    """
+    say = {"type": "string", "description": "The last sentence that the caller hears from you."}
+    parameters: dict[str, dict[str, Any]] = {
+        "hang_up": {"say": say},
+        "transfer": {"say": say, "target": {"type": "string", "enum": list(targets)}},
+    }
+    descriptions = {
+        "hang_up": "End the phone call, once the caller has said goodbye or needs nothing more.",
+        "transfer": "Transfer the caller to a person or a department, when the caller asks for it.",
+    }
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool,
+                "description": descriptions[tool],
+                "strict": True,
+                "parameters": {
+                    "type": "object",
+                    "properties": parameters[tool],
+                    "required": list(parameters[tool]),
+                    "additionalProperties": False,
+                },
+            },
+        }
+        for tool in tools
+    ]
+
+
+def _make(options: ChatOptions, context: EngineContext) -> OpenAIChat:
+    require_package(NAME)
+    return OpenAIChat(options)
+
+
+descriptor = EngineDescriptor(name=NAME, kind=EngineKind.LLM, options=ChatOptions, extra="openai", load=_make)
