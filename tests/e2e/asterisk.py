@@ -17,6 +17,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
 
+PHONE_PASSWORD = "not-a-secret"
+"""Digest password of the phone `alice`; the phone `baresip` needs none."""
+
 DEFAULT_ROOT = Path.home() / ".cache/voxtrunk/asterisk-root"
 
 
@@ -32,9 +35,7 @@ def installation() -> tuple[Path, list[str]] | None:
 
 def missing_reason() -> str:
     """Why there is no Asterisk here, for a visible skip."""
-    return (
-        "no Asterisk: run scripts/asterisk-root as root (Debian unstable in a folder), or install the asterisk package"
-    )
+    return "no Asterisk: run scripts/asterisk-root as root (Debian unstable in a folder), or install asterisk"
 
 
 def free_port() -> int:
@@ -77,6 +78,14 @@ class Asterisk:
             if "active channel" in line:
                 return int(line.split()[0])
         return 0
+
+    async def variable(self, name: str) -> str:
+        """A global variable of the dialplan; empty where it was never set."""
+        for line in (await self.cli("dialplan show globals")).splitlines():
+            key, _, value = line.strip().partition("=")
+            if key == name:
+                return value
+        return ""
 
     async def originate(self, number: str, script: str) -> None:
         """Calls `number` on the trunk; once answered, the channel runs extension `script` of the test dialplan."""
@@ -130,10 +139,20 @@ def _configuration(
             [global]
             type = global
             user_agent = Asterisk
+            endpoint_identifier_order = username,ip
             [udp]
             type = transport
             protocol = udp
             bind = 127.0.0.1:{sip_port}
+            [phone](!)
+            type = endpoint
+            transport = udp
+            context = inbound
+            disallow = all
+            allow = ulaw,alaw
+            direct_media = no
+            dtmf_mode = rfc4733
+            moh_passthrough = yes
             [voxtrunk]
             type = aor
             contact = sip:{trunk}
@@ -151,6 +170,17 @@ def _configuration(
             allow_transfer = yes
             from_user = pbx
             {"outbound_auth = voxtrunk" if auth else ""}
+            [baresip](phone)
+            aors = baresip
+            [baresip]
+            type = aor
+            [alice](phone)
+            auth = alice
+            [alice]
+            type = auth
+            auth_type = digest
+            username = alice
+            password = {PHONE_PASSWORD}
             [voxtrunk]
             type = identify
             endpoint = voxtrunk
@@ -160,6 +190,11 @@ def _configuration(
             {"auth_type = digest" if auth else ""}
             {f"username = {auth['username']}" if auth else ""}
             {f"password = {auth['password']}" if auth else ""}
+            """,
+        "musiconhold.conf": """
+            [default]
+            mode = files
+            directory = /tmp
             """,
         "extensions.conf": dialplan,
     }
