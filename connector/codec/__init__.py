@@ -1,0 +1,1 @@
+"""Codecs by name, and sample-rate conversion."""

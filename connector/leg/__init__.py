@@ -1,0 +1,1 @@
+"""Call legs: signalling verbs and an `AudioPort` each."""

@@ -1,0 +1,464 @@
+"""An `AudioPort` on a pair of UDP sockets: plugs sockets, latch and the two media paths together."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from connector.audio import FRAME_SECONDS, Audio, Frame, Samples
+from connector.codec.registry import make_codec
+from connector.errors import MediaError, RtpError
+from connector.interfaces import AudioTap, Clock, Digit, Position, TimingSource
+from connector.receiver.path import ReceivePath
+from connector.rtp.packet import RtpPacket
+from connector.rtp.reporter import Reporter
+from connector.rtp.session import COMFORT_NOISE_TYPE, PayloadKind, RtpSession
+from connector.sender.path import SendPath
+from connector.udp.latch import Address, Latch
+from connector.udp.ports import PortPool
+from connector.udp.socket import DatagramSocket
+from connector.udp.ticker import Ticker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaTarget:
+    """Where media goes, and how: one side of a finished offer/answer.
+
+    `address`, `port`: the peer's, numeric, from its SDP; an unspecified address ("0.0.0.0") or port 0 means
+    "learn it from the first packet". `codec`: "PCMU" or "PCMA". `payload_type`: its number in both directions.
+    `telephone_event`: the payload type of DTMF (RFC 4733), or None. `send`, `receive`: our direction (RFC 3264
+    section 6.1); both False is hold.
+    """
+
+    address: str
+    port: int
+    codec: str
+    payload_type: int
+    telephone_event: int | None
+    send: bool = True
+    receive: bool = True
+
+
+UNCONFIGURED = MediaTarget("0.0.0.0", 0, "PCMU", 0, None, send=False, receive=False)  # noqa: S104 - nothing is bound
+"""Before `configure`; speech can be written already."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaStatistics:
+    """What a leg's media went through so far.
+
+    Packets: `received`, of these `late` or `duplicate` ones and ones `discarded` to bound the delay; `lost` on the
+    way; from `strangers`; `malformed`; of an `unknown_payload_type`; `sent`; `unsent` (refused by the network stack).
+    Frames (20 ms): `frames` delivered, of these `concealed`. Seconds: `jitter` (RFC 3550 section 6.4.1), `input_delay`,
+    `round_trip` (None while the far end reports none). `remote_loss`: share of ours that the far end missed lately.
+    """
+
+    received: int
+    lost: int
+    late: int
+    duplicate: int
+    discarded: int
+    strangers: int
+    malformed: int
+    unknown_payload_type: int
+    sent: int
+    unsent: int
+    frames: int
+    concealed: int
+    jitter: float
+    input_delay: float
+    round_trip: float | None
+    remote_loss: float | None
+
+
+class RtpAudio:
+    """RTP of one call leg: each tick delivers one frame and sends one packet.
+
+    Taps get one frame of each direction per tick, so that both stay in step; silence stands for what was not
+    sent or not heard on hold. Callbacks are all called within the tick. One that raises ends this leg's
+    media: the error is logged with the media path, `on_failure` is told, other legs do not notice.
+    """
+
+    def __init__(self, address: str, port: int, ticker: Ticker, clock: Clock, timeout: float) -> None:
+        """Binds `port` and the next; raises `OSError` where one cannot be had. Use `open`."""
+        self.on_digit: Callable[[Digit], None] | None = None
+        """A DTMF key of the far end, once per press."""
+        self.on_timeout: Callable[[float], None] | None = None
+        """No RTP for this many seconds, while not on hold; called once per silence."""
+        self.on_failure: Callable[[Exception], None] | None = None
+        """A listener, tap or callback raised: the media has stopped and the leg should end."""
+
+        self._clock = clock
+        self._ticker = ticker
+        self._timeout = timeout
+        self._rtp = DatagramSocket(address, port, self._take_rtp)
+        try:
+            self._rtcp = DatagramSocket(address, port + 1, self._take_rtcp)
+        except OSError:
+            self._rtp.close()
+            raise
+        self._local = self._rtp.local
+        self._release: Callable[[float], None] | None = None
+        self._stop: Callable[[], None] | None = None
+        self._ended = False
+
+        self._target = UNCONFIGURED
+        self._latch = Latch(None, clock.now())
+        codec = self._target.codec
+        self._session = RtpSession(make_codec(codec).clock_rate, {})
+        self._receiver = ReceivePath(self._session, make_codec(codec))
+        self._sender = SendPath(self._session, make_codec(codec), 0, None)
+        self._reporter = Reporter(self._session, f"voxtrunk@{address}")
+        self._rate = self._receiver.codec.rate
+
+        self._listener: Callable[[Frame], None] | None = None
+        self._taps: list[AudioTap] = []
+        self._digits: list[Digit] = []
+        self._waiting: dict[int, list[asyncio.Future[Position]]] = {}
+        self._strangers = 0
+        self._malformed = 0
+        self._emitted_frames = 0
+        self._last_tick: float | None = None
+        self._heard = 0.0
+        self._timed_out = False
+        self._report_at = 0.0
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        address: str,
+        ports: PortPool,
+        ticker: Ticker,
+        clock: Clock,
+        timeout: float,  # noqa: ASYNC109 - of the far end's RTP, not of this call
+    ) -> RtpAudio:
+        """Binds a pair of ports; raises `MediaError` naming address, port and cause.
+
+        `timeout`: seconds without RTP after which `on_timeout` is called.
+        """
+        _numeric(address)
+        now = clock.now()
+        taken: OSError | None = None
+        for _ in range(ports.size):
+            try:
+                port = ports.acquire(now)
+            except MediaError as error:
+                raise error from taken
+            try:
+                audio = cls(address, port, ticker, clock, timeout)
+            except OSError as error:
+                ports.release(port, now)
+                if error.errno != errno.EADDRINUSE:
+                    raise MediaError(f"cannot bind RTP to {address}:{port}: {error.strerror}") from error
+                taken = error  # by another program; the next pair may be free
+                continue
+            audio._release = partial(ports.release, port)
+            return audio
+        raise MediaError(f"cannot bind RTP to {address}: every port of {ports} is taken by other programs") from taken
+
+    def __str__(self) -> str:
+        """The whole media path, for the log."""
+        return f"{self._latch} → {self._receiver} | {self._sender} → {_text(self._latch.destination)}"
+
+    @property
+    def local(self) -> Address:
+        """Address and RTP port that we listen on."""
+        return self._local
+
+    def configure(self, target: MediaTarget) -> None:
+        """Starts the media, or changes peer, codec or direction in mid-call.
+
+        Raises `MediaError` where the target's address is not numeric or the port was closed, and
+        `NotAcceptableHere` for an unknown codec; nothing is changed then.
+        """
+        if self._ended:
+            raise MediaError("the media of this leg has ended")
+        address = _numeric(target.address)
+        codec = make_codec(target.codec)
+        now = self._clock.now()
+        previous, self._target = self._target, target
+        known = not address.is_unspecified and target.port != 0
+        # An unspecified address in mid-call is a hold of old (RFC 3264 section 8.4), not a new peer.
+        if known and (previous.address, previous.port) != (target.address, target.port):
+            self._latch = Latch((str(address), target.port), now)
+        self._session.payloads = {COMFORT_NOISE_TYPE: PayloadKind.COMFORT_NOISE, target.payload_type: PayloadKind.AUDIO}
+        if target.telephone_event is not None:
+            self._session.payloads[target.telephone_event] = PayloadKind.EVENT
+        self._sender.configure(codec, target.payload_type, target.telephone_event)
+        if self._receiver.codec.name != target.codec:
+            self._receiver.codec = make_codec(target.codec)
+        self._heard, self._timed_out = now, False
+        if self._stop is None:
+            self._report_at = now + self._reporter.interval()
+            self._stop = self._ticker.add(self._tick, self._fail)
+
+    def send_dtmf(self, digits: str) -> None:
+        """Queues keys (0-9 * # A-D) as telephone-events, 100 ms each.
+
+        Raises `MediaError` for other characters, or where the peer has not agreed to telephone-events.
+        """
+        self._sender.send_dtmf(digits)
+
+    @property
+    def statistics(self) -> MediaStatistics:
+        """As of now."""
+        session, buffer, counts = self._session, self._receiver.jitter_buffer, self._receiver.counts
+        return MediaStatistics(
+            received=session.received,
+            lost=max(0, session.lost),
+            late=buffer.late,
+            duplicate=buffer.duplicates,
+            discarded=buffer.discarded,
+            strangers=self._strangers,
+            malformed=self._malformed,
+            unknown_payload_type=session.unknown,
+            sent=self._sender.packetizer.packets,
+            unsent=self._rtp.unsent,
+            frames=counts.frames,
+            concealed=counts.concealed,
+            jitter=session.statistics.jitter_seconds,
+            input_delay=self._receiver.delay,
+            round_trip=self._reporter.round_trip,
+            remote_loss=self._reporter.remote_loss,
+        )
+
+    async def aclose(self) -> None:
+        """Ends the media, frees the ports, releases all who wait in `played`. Idempotent."""
+        if self._rtp.closed:
+            return
+        self._end()
+        if self._stop is not None and self._latch.destination is not None:
+            self._rtcp.send(self._reporter.goodbye(), _rtcp_of(self._latch.destination))
+        self._rtp.close()
+        self._rtcp.close()
+        if self._release is not None:
+            self._release(self._clock.now())
+
+    # ---------------------------------------------------------------------------- AudioPort
+
+    @property
+    def timing(self) -> TimingSource:
+        """What positions and delays rest on: the packets themselves."""
+        return TimingSource.WIRE
+
+    @property
+    def input_delay(self) -> float:
+        """Seconds between a packet's arrival and its frame's delivery to the listener, smoothed."""
+        return self._receiver.delay
+
+    @property
+    def output_delay(self) -> float:
+        """0: emission is the wire."""
+        return 0.0
+
+    def listen(self, on_frame: Callable[[Frame], None]) -> None:
+        """Delivers a frame per tick to `on_frame`, which replaces an earlier one; silence until RTP comes."""
+        self._listener = on_frame
+
+    def tap(self, tap: AudioTap) -> None:
+        """Adds a tap for the life of the port."""
+        self._taps.append(tap)
+
+    def write(self, generation: int, audio: Audio) -> None:
+        """Appends speech of any rate to the playout of `generation`; stale speech is dropped."""
+        self._sender.playout.write(generation, audio)
+        self._settle()
+
+    def finish(self, generation: int) -> None:
+        """Says that `generation` is complete."""
+        self._sender.playout.finish(generation)
+        self._settle()
+
+    def pause(self) -> None:
+        """Emits silence until `resume` (or `clear`, which ends a pause too)."""
+        self._sender.playout.pause()
+
+    def resume(self) -> None:
+        """Goes on where `pause` stopped."""
+        self._sender.playout.resume()
+
+    def clear(self) -> Position:
+        """Drops what has not been emitted and makes the current generation stale; returns what was heard of it."""
+        position = self._sender.playout.clear()
+        self._settle()
+        return position
+
+    @property
+    def position(self) -> Position:
+        """The current generation and how much of it has been emitted."""
+        return self._sender.playout.position
+
+    async def played(self, generation: int) -> Position:
+        """Waits until a finished `generation` was emitted whole, was cleared or superseded, or the media ended."""
+        over = self._sender.playout.over(generation)
+        if over is not None or self._ended:
+            return over or self._heard_of(generation)
+        waiter: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(generation, []).append(waiter)
+        return await waiter
+
+    # ---------------------------------------------------------------------------- packets
+
+    def _take_rtp(self, data: bytes, source: Address) -> None:
+        if self._stop is None or self._ended:
+            return
+        now = self._clock.now()
+        try:
+            packet = RtpPacket.parse(data)
+            if packet.payload_type not in self._session.payloads:
+                self._session.unknown += 1
+                return
+            if not self._latch.accepts(source, packet, now):
+                self._strangers += 1
+                return
+            self._heard, self._timed_out = now, False
+            self._digits += self._receiver.push(packet, now)
+        except RtpError:
+            self._malformed += 1
+
+    def _take_rtcp(self, data: bytes, source: Address) -> None:
+        peer = self._latch.destination
+        if peer is None or source[0] != peer[0]:
+            self._strangers += 1
+            return
+        now = self._clock.now()
+        try:
+            self._reporter.receive(data, now, self._clock.wall())
+        except RtpError:
+            self._malformed += 1
+            return
+        self._heard, self._timed_out = now, False
+
+    # ---------------------------------------------------------------------------- ticks
+
+    def _tick(self, due: float) -> None:
+        """20 ms of the leg: a frame in, a packet out."""
+        target = self._target
+        # After a stall this tick may run before the loop has read what waits in the socket.
+        self._rtp.drain()
+        now = self._clock.now()
+        self._deliver(target, now)
+        if self._ended:  # by the listener, a tap or a digit
+            return
+        self._skip_missed(due)
+        self._emit(target)
+        self._watch(target, now)
+
+    def _deliver(self, target: MediaTarget, now: float) -> None:
+        frame, at = self._receiver.pull(now)
+        if not target.receive:
+            frame = replace(frame, samples=np.zeros_like(frame.samples), concealed=True)
+        self._digits += self._receiver.tick()
+        for tap in self._taps:
+            tap.received(frame, at)
+        if self._listener is not None:
+            self._listener(frame)
+        if self._digits:
+            digits, self._digits = self._digits, []
+            for digit in digits:
+                if self.on_digit is not None:
+                    self.on_digit(digit)
+
+    def _skip_missed(self, due: float) -> None:
+        """Lets our timestamps pass over ticks that were never run."""
+        if self._last_tick is not None:
+            missed = round((due - self._last_tick) / FRAME_SECONDS) - 1
+            if missed > 0:
+                self._sender.skip(missed)
+        self._last_tick = due
+
+    def _emit(self, target: MediaTarget) -> None:
+        destination = self._latch.destination
+        if target.send and destination is not None:
+            packet, samples = self._sender.pull()
+            self._rtp.send(packet, destination)
+            if self._waiting:
+                self._settle()
+        else:
+            self._sender.skip(1)
+            samples = self._sender.silence
+        if self._taps:
+            self._tap_emitted(samples)
+        self._emitted_frames += 1
+
+    def _tap_emitted(self, samples: Samples) -> None:
+        frame = Frame(samples, self._rate, self._emitted_frames * FRAME_SECONDS)
+        at = self._clock.now()
+        for tap in self._taps:
+            tap.emitted(frame, at)
+
+    def _watch(self, target: MediaTarget, now: float) -> None:
+        """What happens seldom: reports, and the far end's silence."""
+        if now >= self._report_at:
+            self._report_at = now + self._reporter.interval()
+            self._report(now)
+        if target.send and target.receive and not self._timed_out and now - self._heard >= self._timeout:
+            self._timed_out = True
+            if self.on_timeout is not None:
+                self.on_timeout(now - self._heard)
+
+    def _report(self, now: float) -> None:
+        destination = self._latch.destination
+        if destination is not None:
+            sent = self._sender.packetizer
+            report = self._reporter.report(now, self._clock.wall(), sent.timestamp, sent.packets, sent.octets)
+            self._rtcp.send(report, _rtcp_of(destination))
+
+    # ---------------------------------------------------------------------------- ends
+
+    def _settle(self) -> None:
+        """Wakes those who wait for generations that are over."""
+        for generation in [g for g in self._waiting if self._sender.playout.over(g) is not None]:
+            self._wake(generation)
+
+    def _wake(self, generation: int) -> None:
+        position = self._sender.playout.over(generation) or self._heard_of(generation)
+        for waiter in self._waiting.pop(generation):
+            if not waiter.done():
+                waiter.set_result(position)
+
+    def _heard_of(self, generation: int) -> Position:
+        """What was emitted of a generation that is not over."""
+        position = self._sender.playout.position
+        return position if position.generation == generation else Position(generation, 0.0)
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._stop is not None:
+            self._stop()
+        for generation in list(self._waiting):
+            self._wake(generation)
+
+    def _fail(self, error: Exception) -> None:
+        log.error("media failed: %s", self, exc_info=error)
+        self._end()
+        if self.on_failure is not None:
+            # By the event loop, so that an error in there is no other leg's.
+            asyncio.get_running_loop().call_soon(self.on_failure, error)
+
+
+def _numeric(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Resolving a name would block the event loop, so media addresses must be numbers."""
+    try:
+        return ipaddress.ip_address(address)
+    except ValueError:
+        raise MediaError(f"{address!r} is not a numeric address, which media needs") from None
+
+
+def _rtcp_of(rtp: Address) -> Address:
+    """RTCP goes to the port above RTP's (RFC 3550 section 11)."""
+    return rtp[0], rtp[1] + 1
+
+
+def _text(address: Address | None) -> str:
+    return "nobody yet" if address is None else f"{address[0]}:{address[1]}"

@@ -1,0 +1,1 @@
+"""From speech of any rate to our packets: resampling, playout, encoding, packetizing."""

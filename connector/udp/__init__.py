@@ -1,0 +1,1 @@
+"""UDP: sockets, port pairs, latching, and the process's one 20 ms ticker."""

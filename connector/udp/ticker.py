@@ -1,0 +1,104 @@
+"""The one 20 ms clock of the process: an absolute schedule that drives every RTP leg."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from connector.audio import FRAME_SECONDS
+from connector.interfaces import Clock
+
+log = logging.getLogger(__name__)
+
+CATCH_UP = 10
+"""Ticks made up after a stall: 200 ms, what a usual jitter buffer bridges."""
+
+Tick = Callable[[float], None]
+"""Called with the time at which the tick was due (not the time at which it runs)."""
+
+
+class Schedule:
+    """Times on an absolute grid: tick n is due at `start + n * period`, however late its forerunners ran.
+
+    After a stall the missed ticks are due at once, so that no audio is lost in either direction and
+    RTP timestamps stay true. Of a longer stall only the last `catch_up` ticks are made up: a far end
+    has given up on older packets, and a burst of them would only delay what is new. The others are
+    `skipped`; a leg sees that by the distance between two ticks.
+    """
+
+    def __init__(self, start: float, period: float = FRAME_SECONDS, catch_up: int = CATCH_UP) -> None:
+        self._start = start
+        self._period = period
+        self._catch_up = catch_up
+        self._tick = 0
+        self.skipped = 0
+        """Ticks that were never run."""
+
+    @property
+    def next(self) -> float:
+        """When the next tick is due."""
+        return self._start + self._tick * self._period
+
+    def due(self, now: float) -> list[float]:
+        """The times of all ticks due until `now`, oldest first; each is returned once."""
+        # The 1 µs forgives a timer that fires a rounding error early, which would cost a second wake-up.
+        last = int((now - self._start + 1e-6) // self._period)
+        first = max(self._tick, last + 1 - self._catch_up)
+        self.skipped += first - self._tick
+        self._tick = max(self._tick, last + 1)
+        return [self._start + tick * self._period for tick in range(first, last + 1)]
+
+
+class Ticker:
+    """Calls every leg each 20 ms, in the order in which they were added.
+
+    A callback that raises is removed and its `on_failure` is told; the other legs do not notice.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._schedule = Schedule(clock.now())
+        self._callbacks: dict[object, tuple[Tick, Callable[[Exception], None] | None]] = {}
+        self.lag = 0.0
+        """Seconds by which the latest tick ran late: the event loop's saturation."""
+
+    @property
+    def skipped(self) -> int:
+        """Ticks that were given up after stalls."""
+        return self._schedule.skipped
+
+    def add(self, callback: Tick, on_failure: Callable[[Exception], None] | None = None) -> Callable[[], None]:
+        """Calls `callback(due)` at every tick until the returned function is called (idempotent)."""
+        key = object()
+        self._callbacks[key] = (callback, on_failure)
+
+        def remove() -> None:
+            self._callbacks.pop(key, None)
+
+        return remove
+
+    async def run(self) -> None:
+        """Ticks until cancelled."""
+        self._schedule = Schedule(self._clock.now())
+        while True:
+            await self._clock.sleep(max(0.0, self._schedule.next - self._clock.now()))
+            now = self._clock.now()
+            for due in self._schedule.due(now):
+                self.lag = now - due
+                self.tick(due)
+
+    def tick(self, due: float) -> None:
+        """One tick, as `run` makes them: for those who keep time themselves."""
+        for key, (callback, on_failure) in tuple(self._callbacks.items()):
+            if key not in self._callbacks:  # an earlier callback of this tick removed it
+                continue
+            try:
+                callback(due)
+            except Exception as error:
+                # The one boundary between legs, whose callbacks end in listeners and taps of all kinds: whatever
+                # one of them raises, the others must go on sounding.
+                del self._callbacks[key]
+                if on_failure is None:
+                    log.exception("a tick failed and is not called again")
+                else:
+                    on_failure(error)

@@ -1,0 +1,171 @@
+"""Playout: generations, positions, cutting off and going on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from connector.audio import Audio, Samples
+from connector.interfaces import Position
+from connector.sender.playout import Playout
+from tests.fakes.audio import FRAME, hears, level_db, tone
+
+
+def constant(value: int, samples: int) -> Audio:
+    return Audio(np.full(samples, value, np.int16), 8000)
+
+
+def pulled(playout: Playout, frames: int) -> Samples:
+    """What leaves in `frames` frames; silence as zeros."""
+    silence = np.zeros(FRAME, np.int16)
+    return np.concatenate(
+        [silence if (frame := playout.pull(FRAME)) is None else frame for _ in range(frames)] or [silence[:0]]
+    )
+
+
+def test_speech_leaves_in_order_and_the_position_follows() -> None:
+    playout = Playout(8000)
+    assert playout.position == Position(0, 0.0)
+    speech = tone(440, 0.1).samples
+    playout.write(1, Audio(speech[:300], 8000))
+    playout.write(1, Audio(speech[300:], 8000))
+    assert np.array_equal(pulled(playout, 3), speech[: 3 * FRAME])
+    assert playout.position == Position(1, 0.06)
+    assert playout.over(1) is None
+
+
+def test_the_last_partial_frame_is_padded_once_finished_and_not_thrown_away() -> None:
+    playout = Playout(8000)
+    playout.write(1, constant(1000, 250))
+    playout.finish(1)
+    heard = pulled(playout, 3)
+    assert list(heard[:250]) == [1000] * 250
+    assert not heard[250:].any()
+    assert playout.over(1) == Position(1, 250 / 8000)
+
+
+def test_a_partial_frame_waits_for_the_rest_of_the_sentence() -> None:
+    playout = Playout(8000)
+    playout.write(1, constant(1000, 250))
+    assert playout.pull(FRAME) is not None
+    assert playout.pull(FRAME) is None
+    playout.write(1, constant(1000, 70))
+    frame = playout.pull(FRAME)
+    assert frame is not None
+    assert list(frame) == [1000] * FRAME
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 24_000, 44_100, 48_000])
+def test_every_rate_of_speech_is_heard_whole(rate: int) -> None:
+    playout = Playout(8000)
+    for piece in np.array_split(tone(440, 1.0, rate).samples, 7):
+        playout.write(1, Audio(piece, rate))
+    playout.finish(1)
+    heard = pulled(playout, 51)
+    assert hears(heard[80:7920], 440)
+    assert playout.over(1) == Position(1, 1.0)
+    assert not heard[8000:].any()
+
+
+def test_the_rate_may_change_within_a_generation() -> None:
+    playout = Playout(8000)
+    for rate in (24_000, 8000, 16_000):
+        playout.write(1, tone(440, 0.2, rate))
+    playout.finish(1)
+    heard = pulled(playout, 31)
+    assert playout.over(1) == Position(1, pytest.approx(0.6, abs=0.001))
+    assert all(hears(heard[begin + 80 : begin + 1520], 440) for begin in (0, 1600, 3200))
+
+
+def test_a_newer_generation_supersedes_and_an_older_one_is_stale() -> None:
+    playout = Playout(8000)
+    playout.write(1, constant(1000, 10 * FRAME))
+    pulled(playout, 2)
+    playout.write(2, constant(2000, 2 * FRAME))
+    playout.write(1, constant(1000, FRAME))
+    playout.finish(1)
+    playout.finish(2)
+    heard = pulled(playout, 5)
+    assert set(heard[FRAME : 3 * FRAME]) == {2000}
+    assert not heard[3 * FRAME :].any()
+    assert playout.over(1) == Position(1, pytest.approx(0.045))
+    assert playout.over(2) == Position(2, 0.04)
+
+
+def test_clear_says_what_was_heard_and_makes_the_generation_stale() -> None:
+    playout = Playout(8000)
+    playout.write(3, constant(8000, 10 * FRAME))
+    pulled(playout, 4)
+    position = playout.clear()
+    assert position == Position(3, pytest.approx(0.085)), "four frames and 5 ms that fade"
+    playout.write(3, constant(8000, FRAME))
+    heard = pulled(playout, 3)
+    assert not heard[40:].any()
+    assert playout.over(3) == position
+    playout.write(4, constant(8000, FRAME))
+    assert set(pulled(playout, 1)) == {8000}
+
+
+def test_what_is_cut_off_fades_out_and_does_not_click() -> None:
+    playout = Playout(8000)
+    playout.write(1, constant(8000, 10 * FRAME))
+    pulled(playout, 2)
+    playout.clear()
+    heard = pulled(playout, 2).astype(np.int32)
+    assert heard[0] == 8000
+    assert np.abs(np.diff(heard)).max() < 300
+
+
+def test_clearing_what_has_not_begun_makes_no_sound() -> None:
+    playout = Playout(8000)
+    playout.write(1, constant(8000, 10 * FRAME))
+    assert playout.clear() == Position(1, 0.0)
+    assert not pulled(playout, 3).any()
+
+
+def test_clearing_nothing_leaves_the_first_generation_playable() -> None:
+    playout = Playout(8000)
+    assert playout.clear() == Position(0, 0.0)
+    playout.write(0, constant(8000, FRAME))
+    assert set(pulled(playout, 1)) == {8000}
+
+
+def test_a_pause_keeps_what_was_written() -> None:
+    playout = Playout(8000)
+    speech = tone(440, 0.2).samples
+    playout.write(1, Audio(speech, 8000))
+    pulled(playout, 2)
+    playout.pause()
+    playout.pause()
+    assert level_db(pulled(playout, 5)[40:]) == -120
+    heard = playout.position.seconds
+    assert heard == pytest.approx(0.045)
+    playout.resume()
+    assert np.array_equal(pulled(playout, 2), speech[360 : 360 + 2 * FRAME])
+
+
+def test_clear_ends_a_pause_so_that_the_next_reply_is_heard() -> None:
+    playout = Playout(8000)
+    playout.write(1, constant(8000, 4 * FRAME))
+    pulled(playout, 1)
+    playout.pause()
+    playout.clear()
+    pulled(playout, 1)
+    playout.write(2, constant(2000, FRAME))
+    assert set(pulled(playout, 1)) == {2000}
+
+
+def test_a_generation_without_speech_is_over_when_it_is_finished() -> None:
+    playout = Playout(8000)
+    playout.finish(1)
+    assert playout.over(1) == Position(1, 0.0)
+    assert playout.pull(FRAME) is None
+
+
+def test_speech_after_the_finish_is_dropped() -> None:
+    playout = Playout(8000)
+    playout.write(1, constant(1000, FRAME))
+    playout.finish(1)
+    playout.write(1, constant(1000, FRAME))
+    assert set(pulled(playout, 1)) == {1000}
+    assert playout.pull(FRAME) is None

@@ -1,0 +1,185 @@
+"""The ticker's schedule, the port pool and latching."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from connector.errors import MediaError
+from connector.rtp.packet import RtpPacket
+from connector.udp.latch import GRACE_SECONDS, PROBATION, Address, Latch, Trust
+from connector.udp.ports import QUARANTINE_SECONDS, PortPool
+from connector.udp.ticker import CATCH_UP, Schedule, Ticker
+from tests.fakes.clock import LoopClock, virtual_time
+
+# ------------------------------------------------------------------------------------ schedule
+
+
+def test_ticks_lie_on_an_absolute_grid_however_late_they_are_served() -> None:
+    schedule = Schedule(100.0)
+    served: list[float] = []
+    now = 100.0
+    for late in (0.0, 0.013, 0.019, 0.001, 0.0, 0.007) * 1000:
+        served += schedule.due(now + late)
+        now = schedule.next
+    assert served == pytest.approx([100.0 + 0.02 * n for n in range(6000)])
+
+
+def test_an_hour_of_ticks_does_not_drift() -> None:
+    schedule = Schedule(5.0)
+    assert sum(len(schedule.due(5.0 + 0.1 * n)) for n in range(36_000)) == 179_996
+    assert schedule.next == pytest.approx(5.0 + 179_996 * 0.02)
+
+
+def test_a_tick_is_due_once_and_not_early() -> None:
+    schedule = Schedule(0.0)
+    assert schedule.due(0.0) == [0.0]
+    assert schedule.due(0.019) == []
+    assert schedule.due(0.02) == [pytest.approx(0.02)]
+    assert schedule.due(0.01) == [], "a clock that goes back"
+
+
+def test_a_short_stall_is_made_up_and_of_a_long_one_only_the_end() -> None:
+    schedule = Schedule(0.0)
+    schedule.due(0.0)
+    assert schedule.due(0.1) == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+    assert schedule.skipped == 0
+    after = schedule.due(60.1)
+    assert len(after) == CATCH_UP
+    assert after[-1] == pytest.approx(60.1)
+    assert schedule.skipped == 3000 - CATCH_UP
+    assert schedule.next == pytest.approx(60.12)
+
+
+@virtual_time
+async def test_the_ticker_calls_everyone_in_order_until_removed() -> None:
+    clock = LoopClock()
+    ticker = Ticker(clock)
+    calls: list[tuple[str, float]] = []
+    remove = ticker.add(lambda due: calls.append(("a", due)))
+    ticker.add(lambda due: calls.append(("b", due)))
+    task = asyncio.create_task(ticker.run())
+    await clock.sleep(0.03)
+    remove()
+    remove()
+    await clock.sleep(0.02)
+    task.cancel()
+    await asyncio.wait({task})
+    assert [name for name, _ in calls] == ["a", "b", "a", "b", "b"]
+    assert [due for _, due in calls] == pytest.approx([0.0, 0.0, 0.02, 0.02, 0.04])
+
+
+@virtual_time
+async def test_a_callback_that_raises_is_removed_and_the_others_go_on() -> None:
+    clock = LoopClock()
+    ticker = Ticker(clock)
+    failures: list[Exception] = []
+    ticks: list[float] = []
+
+    def broken(due: float) -> None:
+        raise KeyError("a listener's bug")
+
+    ticker.add(broken, failures.append)
+    ticker.add(ticks.append)
+    task = asyncio.create_task(ticker.run())
+    await clock.sleep(0.05)
+    task.cancel()
+    await asyncio.wait({task})
+    assert [type(error) for error in failures] == [KeyError]
+    assert len(ticks) == 3
+
+
+@virtual_time
+async def test_a_callback_that_raises_unobserved_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    ticker = Ticker(LoopClock())
+    ticker.add(lambda due: {}[due])
+    task = asyncio.create_task(ticker.run())
+    await LoopClock().sleep(0.05)
+    task.cancel()
+    await asyncio.wait({task})
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+# ------------------------------------------------------------------------------------ ports
+
+
+def test_pairs_are_even_and_used_in_turn() -> None:
+    pool = PortPool(40_001, 40_007)
+    assert [pool.acquire(0.0) for _ in range(3)] == [40_002, 40_004, 40_006]
+    with pytest.raises(MediaError, match="40001-40007: 3 pairs"):
+        pool.acquire(0.0)
+
+
+def test_a_released_pair_rests_before_it_serves_again() -> None:
+    pool = PortPool.from_range("40000-40003")
+    first = pool.acquire(0.0)
+    pool.release(first, 1.0)
+    assert pool.acquire(1.0) != first
+    with pytest.raises(MediaError):
+        pool.acquire(1.0 + QUARANTINE_SECONDS - 0.1)
+    assert pool.acquire(1.0 + QUARANTINE_SECONDS) == first
+
+
+def test_a_range_without_a_pair_is_refused() -> None:
+    with pytest.raises(MediaError, match="40001-40002"):
+        PortPool(40_001, 40_002)
+
+
+# ------------------------------------------------------------------------------------ latch
+
+PEER: Address = ("192.0.2.1", 4000)
+SAME_HOST: Address = ("192.0.2.1", 61_234)
+ELSEWHERE: Address = ("198.51.100.7", 5000)
+ATTACKER: Address = ("203.0.113.66", 6666)
+
+
+def packet(sequence: int, ssrc: int = 1) -> RtpPacket:
+    return RtpPacket(0, sequence, sequence * 160, ssrc, b"")
+
+
+def test_media_goes_to_the_negotiated_address_until_someone_is_heard() -> None:
+    assert Latch(PEER, 0.0).destination == PEER
+    assert Latch(None, 0.0).destination is None
+
+
+def test_without_a_negotiated_address_the_first_packet_shows_the_peer_for_good() -> None:
+    latch = Latch(None, 0.0)
+    assert latch.accepts(ELSEWHERE, packet(1), 0.0)
+    assert latch.destination == ELSEWHERE
+    assert not any(latch.accepts(ATTACKER, packet(n), 10.0 + n) for n in range(100))
+    assert latch.destination == ELSEWHERE
+
+
+def test_a_nat_that_keeps_the_address_is_followed_at_once_and_the_negotiated_port_still_wins() -> None:
+    latch = Latch(PEER, 0.0)
+    assert latch.accepts(SAME_HOST, packet(1), 0.0)
+    assert latch.destination == SAME_HOST
+    assert latch.accepts(PEER, packet(2), 0.1)
+    assert not latch.accepts(SAME_HOST, packet(3), 0.2)
+    assert latch.trust is Trust.NEGOTIATED
+
+
+def test_a_peer_behind_a_nat_is_found_once_the_negotiated_address_has_had_its_chance() -> None:
+    latch = Latch(PEER, 0.0)
+    accepted = [latch.accepts(ELSEWHERE, packet(n), 0.02 * n) for n in range(50)]
+    assert accepted.index(True) == round(GRACE_SECONDS / 0.02)
+    assert all(accepted[accepted.index(True) :])
+    assert latch.destination == ELSEWHERE
+
+
+def test_a_stranger_must_send_a_stream_and_not_only_packets() -> None:
+    latch = Latch(PEER, 0.0)
+    assert not any(latch.accepts(ATTACKER, packet(7), 1.0 + n) for n in range(50))
+    assert not any(latch.accepts(ATTACKER, packet(n, ssrc=n), 60.0 + n) for n in range(50))
+    assert not any(latch.accepts((f"203.0.113.{n}", 1), packet(n), 120.0 + n) for n in range(50))
+    assert latch.destination == PEER
+    assert [latch.accepts(ELSEWHERE, packet(n), 200.0) for n in range(PROBATION)][-1]
+
+
+def test_an_attacker_who_was_first_is_dropped_when_the_negotiated_peer_speaks() -> None:
+    latch = Latch(PEER, 0.0)
+    assert any(latch.accepts(ATTACKER, packet(n), 1.0) for n in range(10))
+    assert latch.accepts(PEER, packet(500), 2.0)
+    assert latch.destination == PEER
+    assert not any(latch.accepts(ATTACKER, packet(n), 3.0) for n in range(10, 60))
