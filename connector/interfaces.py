@@ -215,7 +215,7 @@ class Leg(Protocol):
     async def resume(self) -> None: ...
 
     async def transfer(self, target: str) -> None:
-        """REFER to `target`, a SIP or tel URI; raises where the leg cannot transfer."""
+        """REFER to `target`: a SIP or tel URI, or a number at the peer; raises where the leg cannot transfer."""
 
     async def send_dtmf(self, digits: str) -> None: ...
 
@@ -522,6 +522,9 @@ class Pipeline(Protocol):
 
     def hold(self, held: bool) -> None:
         """The call was put on hold, or taken back: no speech is expected, none is sent."""
+
+    def say(self, text: str) -> None:
+        """Speaks `text`, a turn of its own: what the call has to say (a transfer was refused)."""
 
 
 PipelineFactory = Callable[[AudioPort, PipelineObserver], Awaitable[Pipeline]]

@@ -8,38 +8,112 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
-from connector.interfaces import EngineOptions
+from connector.errors import Problem
+from connector.interfaces import EngineKind, EngineOptions
 
 
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _network(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError as error:
+        try:
+            right = f"did you mean {ipaddress.ip_network(value, strict=False)}?"
+        except ValueError:
+            right = "an address or a network such as 192.0.2.0/24 is wanted"
+        raise ValueError(f"is no network ({right})") from error
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """IP address and port of `ADDRESS:PORT`, an IPv6 address in brackets; port 0 lets the system choose.
+
+    Raises ValueError that says what would be right.
+    """
+    address, separator, port = text.rpartition(":")
+    if not separator or not re.fullmatch(r"[0-9]{1,5}", port):
+        raise ValueError("should be ADDRESS:PORT, such as 127.0.0.1:5060")
+    if int(port) > 65535:
+        raise ValueError(f"port {port} is above 65535, the highest there is")
+    bracketed = address.startswith("[") and address.endswith("]")
+    try:
+        ip = ipaddress.ip_address(address[1:-1] if bracketed else address)
+    except ValueError as error:
+        raise ValueError("should name this machine by IP address, such as 127.0.0.1 or 0.0.0.0 for all") from error
+    if bracketed != (ip.version == 6):
+        raise ValueError("should have an IPv6 address in brackets, and no other, such as [::1]:5060")
+    return str(ip), int(port)
+
+
+def _listen(text: str) -> str:
+    split_address(text)
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise ValueError("should be an IP address, such as 192.0.2.1") from error
+
+
+Listen = Annotated[str, AfterValidator(_listen)]
+"""`ADDRESS:PORT`; `split_address` takes it apart."""
+
+
+def split_range(text: str) -> tuple[int, int]:
+    """First and last port of `FIRST-LAST`; the range holds at least one even port with the next one.
+
+    Raises ValueError that says what would be right.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text)
+    if match is None:
+        raise ValueError("should be FIRST-LAST, such as 40000-40999")
+    first, last = int(match[1]), int(match[2])
+    if not 1 <= first <= last <= 65535:
+        raise ValueError("should rise, within 1-65535, such as 40000-40999")
+    if first + first % 2 + 1 > last:
+        raise ValueError("should hold an even port and the next one (RTP and RTCP), such as 40000-40001")
+    return first, last
+
+
+def _port_range(text: str) -> str:
+    split_range(text)
+    return text
 
 
 class DigestUser(Section):
     """A user who may call with digest credentials (RFC 3261 section 22, RFC 8760)."""
 
     name: Annotated[str, Field(min_length=1)]
-    password: SecretStr
+    password: Annotated[SecretStr, Field(min_length=1)]
 
 
 class SipSettings(Section):
     """The embedded endpoint."""
 
-    listen: str = "127.0.0.1:5060"
+    listen: Listen = "127.0.0.1:5060"
     """ADDRESS:PORT of the UDP socket."""
-    advertise: str | None = None
+    advertise: Annotated[str, AfterValidator(_address)] | None = None
     """Address that peers see, where it is not the listening one."""
-    allow: tuple[Network, ...] = ()
+    allow: tuple[Annotated[Network, BeforeValidator(_network)], ...] = ()
     """Networks that may call without credentials. Loopback always may when the endpoint listens on loopback."""
     realm: str = "voxtrunk"
     users: tuple[DigestUser, ...] = ()
@@ -48,14 +122,24 @@ class SipSettings(Section):
     retry_after: Annotated[int, Field(ge=1, le=3600)] = 5
     """Retry-After of that 503, seconds."""
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """IP address and port of `listen`."""
+        return split_address(self.listen)
+
 
 class MediaSettings(Section):
     """RTP."""
 
-    ports: Annotated[str, Field(pattern=r"^\d+-\d+$")] = "40000-40999"
+    ports: Annotated[str, AfterValidator(_port_range)] = "40000-40999"
     """Range of UDP ports; each call takes an even one and the next (RTP and RTCP)."""
     timeout: Annotated[float, Field(gt=0)] = 20.0
     """A call that is not on hold ends after this long without RTP."""
+
+    @property
+    def port_range(self) -> tuple[int, int]:
+        """First and last port of `ports`."""
+        return split_range(self.ports)
 
 
 class RecordSettings(Section):
@@ -67,14 +151,27 @@ class RecordSettings(Section):
     transcript: bool = True
     redact_numbers: bool = False
     """Keep only the last two digits of calling numbers in CDR, transcript and log."""
+    min_free_mb: Annotated[int, Field(ge=0)] = 500
+    """`voxtrunk doctor` fails below this much free space in `directory`; an hour of stereo audio takes 115 MB."""
 
 
 class HttpSettings(Section):
     """Health, readiness and metrics."""
 
-    listen: str = "127.0.0.1:8080"
+    listen: Listen = "127.0.0.1:8080"
     token: SecretStr | None = None
     """Bearer token for all but /healthz and /readyz; required off loopback."""
+
+    @field_validator("token", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        """`${VOXTRUNK_TOKEN:-}` stands for a token that may be absent."""
+        return None if value == "" else value
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """IP address and port of `listen`."""
+        return split_address(self.listen)
 
 
 class EngineChoice(Section):
@@ -102,10 +199,9 @@ class TurnSettings(Section):
     """Audio kept from before the detected start."""
 
 
-class Flavor(Section):
-    """What answers a call."""
+class FlavorEntry(Section):
+    """A flavor as YAML has it: `Flavor` without its name, which is the file's or the key's."""
 
-    name: str
     description: str = ""
     pipeline: Literal["cascade", "echo"] = "cascade"
     language: str = "en"
@@ -114,6 +210,8 @@ class Flavor(Section):
     """System message of the language model."""
     apology: str = "Sorry, something went wrong on our side. Please try again."
     """Said when an engine fails in mid-call."""
+    transfer_refused: str = "Sorry, I could not transfer your call."
+    """Said when the far end refuses a transfer, or cannot do one; empty for nothing."""
     reprompt: str = ""
     """Said after `reprompt_seconds` of silence from the caller; empty for never."""
     reprompt_seconds: Annotated[float, Field(gt=0)] = 10.0
@@ -126,6 +224,20 @@ class Flavor(Section):
     """A call is ended after this long."""
 
 
+class Flavor(FlavorEntry):
+    """What answers a call."""
+
+    name: str
+
+    @property
+    def engines(self) -> Mapping[EngineKind, EngineChoice]:
+        """The engines that its pipeline uses."""
+        if self.pipeline == "echo":
+            return {}
+        choices = {kind: getattr(self, kind.value) for kind in EngineKind}
+        return {kind: choice for kind, choice in choices.items() if choice is not None}
+
+
 class Route(Section):
     """From called number to flavor: exactly one of `number`, `prefix` and `regex`."""
 
@@ -134,9 +246,23 @@ class Route(Section):
     regex: re.Pattern[str] | None = None
     flavor: Flavor
     """With this route's own overrides (`with:`) applied."""
+    overrides: dict[str, str] = {}
+    """Those overrides, dotted key to value as the file has it (a secret stays the name of its variable)."""
     line: int = 0
     """Line in the file, for `routes explain`."""
     file: str = ""
+
+    @property
+    def matcher(self) -> tuple[str, str]:
+        """How it matches, and what: ("prefix", "49")."""
+        if self.number is not None:
+            return "number", self.number
+        if self.prefix is not None:
+            return "prefix", self.prefix
+        return "regex", self.regex.pattern if self.regex else ""
+
+    def __str__(self) -> str:
+        return " ".join(self.matcher)
 
 
 class Settings(Section):
@@ -153,3 +279,11 @@ class Settings(Section):
     routes: tuple[Route, ...] = ()
     default: Flavor | None = None
     """Answers numbers that no route names; None refuses them with 404."""
+    warnings: tuple[Problem, ...] = ()
+    """What is allowed, yet probably not meant."""
+
+    @property
+    def answering(self) -> list[tuple[str, Flavor]]:
+        """Every flavor that can answer a call, overrides applied, with the route (or "default") that leads to it."""
+        routed = [(str(route), route.flavor) for route in self.routes]
+        return [*routed, ("default", self.default)] if self.default is not None else routed

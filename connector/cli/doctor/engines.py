@@ -1,0 +1,123 @@
+"""Checks of the engines that the configuration uses: packages, models, programs, services, keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from connector.call.containment import outcome
+from connector.cli.doctor.findings import Finding, Verdict
+from connector.config.model import EngineChoice, Settings
+from connector.config.models_cache import is_present
+from connector.errors import (
+    EngineError,
+    EngineRefused,
+    EngineUnreachable,
+    ModelMissing,
+    PackageMissing,
+    ProgramMissing,
+    VoxtrunkError,
+)
+from connector.host import LocalEngineHost
+from connector.interfaces import Engine, EngineContext, EngineDescriptor
+
+FETCH = "run `voxtrunk models fetch`"
+
+REMEDIES: Mapping[type[EngineError], str] = {
+    EngineUnreachable: "start the service, or correct its address in the engine's options",
+    EngineRefused: "correct the key or the model's name in the engine's options",
+    ModelMissing: FETCH,
+    ProgramMissing: "install the package that is named, or choose another engine",
+    PackageMissing: "install the extra that is named",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInUse:
+    """An engine with its options, and the flavors that answer with it."""
+
+    choice: EngineChoice
+    descriptor: EngineDescriptor
+    flavors: Sequence[str]
+
+    @property
+    def check(self) -> str:
+        """The name of its check."""
+        return f"{self.descriptor.kind.value} {self.descriptor.name} ({', '.join(self.flavors)})"
+
+
+def engines_in_use(settings: Settings, descriptors: Mapping[str, EngineDescriptor]) -> list[EngineInUse]:
+    """Every engine of a flavor that a route or the default leads to, once for each set of options."""
+    choices: list[EngineChoice] = []
+    flavors: list[list[str]] = []
+    for _, flavor in settings.answering:
+        for choice in flavor.engines.values():
+            if choice not in choices:
+                choices.append(choice)
+                flavors.append([])
+            names = flavors[choices.index(choice)]
+            if flavor.name not in names:
+                names.append(flavor.name)
+    return [
+        EngineInUse(choice, descriptors[choice.engine], names) for choice, names in zip(choices, flavors, strict=True)
+    ]
+
+
+async def check_engines(settings: Settings, used: Sequence[EngineInUse], seconds: float) -> list[Finding]:
+    """Starts every engine and lets it check itself, all at the same time, `seconds` at most."""
+    host = LocalEngineHost()
+    try:
+        context = EngineContext(host, settings.models)
+        return list(await asyncio.gather(*(_check(engine, context, seconds) for engine in used)))
+    finally:
+        await host.aclose()
+
+
+async def _check(used: EngineInUse, context: EngineContext, seconds: float) -> Finding:
+    failure = await outcome(_try(used, context, seconds))
+    match failure:
+        case None:
+            return Finding(used.check, Verdict.OK, "started and ready")
+        case EngineError():
+            kind = next((kind for kind in REMEDIES if isinstance(failure, kind)), None)
+            return Finding(used.check, Verdict.FAILED, failure.message, REMEDIES[kind] if kind else "")
+        case VoxtrunkError():
+            return Finding(used.check, Verdict.FAILED, str(failure))
+        case TimeoutError():
+            return Finding(
+                used.check, Verdict.FAILED, f"not ready after {seconds:g} s", "raise --timeout, or look at its service"
+            )
+        case _:
+            cause = f"defect of the engine: {failure!r}"
+            return Finding(used.check, Verdict.FAILED, cause, "report it to the engine's authors with this message")
+
+
+async def _try(used: EngineInUse, context: EngineContext, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        engine = await asyncio.to_thread(_load, used, context)
+        try:
+            await engine.start()
+            await engine.check()
+        finally:
+            await engine.aclose()
+
+
+def _load(used: EngineInUse, context: EngineContext) -> Engine:
+    """Makes the engine; raises what it raises, and ModelMissing where a file that it needs is not there."""
+    for model in used.descriptor.models(used.choice.options):
+        if not is_present(model, context.models):
+            raise ModelMissing(
+                used.descriptor.name, f"the model {model.name} is missing in {context.models}, or damaged"
+            )
+    return used.descriptor.load(used.choice.options, context)
+
+
+def missing_packages(settings: Settings, used: Sequence[EngineInUse]) -> Iterator[tuple[EngineInUse, PackageMissing]]:
+    """Engines in use whose Python packages are not installed."""
+    context = EngineContext(LocalEngineHost(), settings.models)
+    for engine in used:
+        try:
+            engine.descriptor.load(engine.choice.options, context)
+        except PackageMissing as error:
+            yield engine, error
