@@ -1,0 +1,297 @@
+"""The composition root: the real clock, sockets, engines and calls of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, cast
+
+from connector.api import CallSummary, EngineReadiness, HttpApi, Metrics, Readiness
+from connector.call import Call, CallMonitor, Monitors, Plan, Registry
+from connector.call.engines import Engines, SharedEngine, choices
+from connector.config import engine_descriptors
+from connector.config.model import Flavor, Settings
+from connector.errors import Overloaded
+from connector.host import BatchedVadService, LocalEngineHost
+from connector.interfaces import (
+    Action,
+    AudioPort,
+    CallInfo,
+    Clock,
+    EngineContext,
+    EngineDescriptor,
+    EngineKind,
+    LanguageModel,
+    Leg,
+    Pipeline,
+    PipelineFactory,
+    PipelineObserver,
+    SpeechToText,
+    TextToSpeech,
+    TurnRecord,
+    Vad,
+)
+from connector.leg.embedded import EmbeddedEndpoint
+from connector.pipeline.cascade import Cascade, CascadeEngines
+from connector.pipeline.echo import Echo
+from connector.record import CallRecorder, Disk, FileCdrStore
+from connector.routing import Router
+from connector.udp.ports import PortPool
+from connector.udp.ticker import Ticker
+
+log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The machine's time; `now` is the running event loop's."""
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class App:
+    """One connector: takes calls from `start` until `aclose`.
+
+    `monitors` are told of every call. `descriptors`: the engines that flavors may name, by default
+    the installed ones.
+    """
+
+    ticker: Ticker
+    """Drives the media of all legs, from `start` on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        *,
+        monitors: Sequence[CallMonitor] = (),
+        descriptors: Mapping[str, EngineDescriptor] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock or SystemClock()
+        self._host = LocalEngineHost()
+        self._engines = Engines(
+            engine_descriptors() if descriptors is None else descriptors,
+            EngineContext(self._host, settings.models),
+            self._clock,
+        )
+        self._vads: dict[SharedEngine, BatchedVadService] = {}
+        self._router = Router(settings)
+        self._registry = Registry(settings.sip.max_calls, settings.sip.retry_after)
+        self._metrics = Metrics(lambda: self._engines.statuses)
+        self._monitor = Monitors(self._metrics, *monitors)
+        self._disk = Disk()
+        self._store = FileCdrStore(settings.records.directory, self._disk)
+        self._http = HttpApi(settings.http, self)
+        self._endpoint: EmbeddedEndpoint | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def local(self) -> tuple[str, int] | None:
+        """Address and port where SIP is listened to; None before and after."""
+        return None if self._endpoint is None else self._endpoint.local
+
+    @property
+    def http(self) -> tuple[str, int] | None:
+        """Address and port of the HTTP server; None before and after."""
+        return self._http.local
+
+    @property
+    def flavors(self) -> Sequence[Flavor]:
+        """The flavors that a number leads to, each once."""
+        named = [route.flavor for route in self.settings.routes]
+        if self.settings.default is not None:
+            named.append(self.settings.default)
+        return [flavor for index, flavor in enumerate(named) if flavor not in named[:index]]
+
+    async def start(self) -> None:
+        """Listens, then starts the engines; returns when each was tried once.
+
+        Raises `MediaError` where a port cannot be had. Calls that come while their engines start
+        are told to try again (503).
+        """
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._disk.aclose)
+            stack.push_async_callback(self._host.aclose)
+            stack.push_async_callback(self._close_engines)
+            self.ticker = Ticker(self._clock)
+            self._tick(stack)
+            endpoint = EmbeddedEndpoint(
+                self.settings.sip,
+                self.settings.media,
+                clock=self._clock,
+                ticker=self.ticker,
+                ports=PortPool.from_range(self.settings.media.ports),
+                on_call=self.take,
+            )
+            await endpoint.start()
+            stack.push_async_callback(self._close_endpoint, endpoint)
+            stack.push_async_callback(self._registry.stop)
+            await self._http.start()
+            stack.push_async_callback(self._http.aclose)
+            self._endpoint = endpoint
+            log.info("listening", extra={"sip": _address(endpoint.local), "http": _address(self.http)})
+            await self._engines.start(self.flavors)
+            self._stack = stack.pop_all()
+
+    async def drain(self, seconds: float) -> None:
+        """Takes no more calls; returns when those in progress are over. What lasts longer than `seconds` is ended."""
+        log.info("draining", extra={"calls": len(self._registry.calls), "seconds": seconds})
+        await self._registry.drain(seconds)
+
+    async def failure(self) -> None:
+        """Waits until the process is of no more use; raises what broke it."""
+        if self._ticking is not None:
+            await asyncio.wait({self._ticking})
+            self._ticking.result()
+
+    async def aclose(self) -> None:
+        """Ends calls, frees engines, ports and threads. Idempotent."""
+        await self._stack.aclose()
+
+    # ------------------------------------------------------------------ what the API tells
+
+    def readiness(self) -> Readiness:
+        flavors: dict[str, str] = {}
+        for flavor in self.flavors:
+            problem = self._engines.problem(flavor)
+            flavors[flavor.name] = "; ".join(filter(None, (flavors.get(flavor.name), problem)))
+        return Readiness(
+            ready=self.local is not None and not self._registry.draining and not any(flavors.values()),
+            draining=self._registry.draining,
+            endpoint=_address(self.local),
+            flavors=flavors,
+            engines=[
+                EngineReadiness(engine=status.engine, kind=status.kind.value, ready=status.ready, error=status.error)
+                for status in self._engines.statuses
+            ],
+        )
+
+    def summaries(self) -> Sequence[CallSummary]:
+        return [
+            CallSummary(
+                call_id=call.info.call_id,
+                called=call.info.called,
+                calling=call.recorder.calling,
+                peer=call.info.peer,
+                flavor=call.recorder.flavor,
+                state=call.state.value,
+                setup=call.recorder.began,
+            )
+            for call in self._registry.calls
+        ]
+
+    def metrics(self) -> bytes:
+        return self._metrics.page()
+
+    # ------------------------------------------------------------------ calls
+
+    def take(self, leg: Leg) -> None:
+        """Serves an incoming `leg` from now on; the endpoint's calls come here, and legs opened by others may."""
+        recorder = CallRecorder(leg.info, self.settings.records, self._disk, self._store, self._clock)
+        call = Call(
+            leg,
+            dialplan=self._plan,
+            admission=self._registry.admit,
+            recorder=recorder,
+            clock=self._clock,
+            monitor=self._monitor,
+        )
+        self._registry.take(call)
+
+    def _plan(self, info: CallInfo) -> Plan:
+        decision = self._router.resolve(info.called)
+        problem = self._engines.problem(decision.flavor)
+        if problem:
+            raise Overloaded(f"flavor {decision.flavor.name}: {problem}", self.settings.sip.retry_after)
+        return Plan(decision.flavor, decision.reason, self._pipelines(decision.flavor))
+
+    def _pipelines(self, flavor: Flavor) -> PipelineFactory:
+        async def echo(port: AudioPort, observer: PipelineObserver) -> Pipeline:
+            return Echo(port, observer)
+
+        async def cascade(port: AudioPort, observer: PipelineObserver) -> Pipeline:
+            watched = _Watched(observer, lambda: self._engines.suspect(flavor))
+            return Cascade(flavor, self._cascade_engines(flavor), port, watched, self._clock)
+
+        return echo if flavor.pipeline == "echo" else cascade
+
+    def _cascade_engines(self, flavor: Flavor) -> CascadeEngines:
+        shared = {kind: self._engines.shared(choice) for kind, choice in choices(flavor).items()}
+        # The configuration has checked that each engine is of the kind that its key names.
+        return CascadeEngines(
+            vad=self._vad(shared[EngineKind.VAD]),
+            stt=cast(SpeechToText, shared[EngineKind.STT].engine),
+            llm=cast(LanguageModel, shared[EngineKind.LLM].engine),
+            tts=cast(TextToSpeech, shared[EngineKind.TTS].engine),
+        )
+
+    def _vad(self, shared: SharedEngine) -> BatchedVadService:
+        """The one service of this engine: all calls in one batch."""
+        if shared not in self._vads:
+            self._vads[shared] = BatchedVadService(cast(Vad, shared.engine))
+        return self._vads[shared]
+
+    # ------------------------------------------------------------------ parts
+
+    def _tick(self, stack: AsyncExitStack) -> None:
+        self.ticker.add(lambda due: self._metrics.ticked(self._clock.now() - due))
+        ticking = asyncio.create_task(self.ticker.run(), name="ticker")
+
+        async def stop() -> None:
+            ticking.cancel()
+            await asyncio.wait({ticking})
+
+        self._ticking = ticking
+        stack.push_async_callback(stop)
+
+    async def _close_endpoint(self, endpoint: EmbeddedEndpoint) -> None:
+        self._endpoint = None
+        await endpoint.aclose()
+
+    async def _close_engines(self) -> None:
+        for vad in self._vads.values():
+            await vad.aclose()
+        self._vads.clear()
+        await self._engines.aclose()
+
+
+def _address(address: tuple[str, int] | None) -> str | None:
+    return None if address is None else f"{address[0]}:{address[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """Passes on what a pipeline tells, and has the engines checked when a turn failed."""
+
+    observer: PipelineObserver
+    suspect: Callable[[], None]
+
+    def turn(self, record: TurnRecord) -> None:
+        if record.error is not None:
+            self.suspect()
+        self.observer.turn(record)
+
+    def act(self, action: Action) -> None:
+        self.observer.act(action)

@@ -1,0 +1,286 @@
+"""One call: a leg, a pipeline and their records, in one task group."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from connector.call.containment import outcome
+from connector.call.monitor import CallMonitor
+from connector.call.state import CallState, Event, State
+from connector.config.model import Flavor
+from connector.errors import ProtocolError, VoxtrunkError
+from connector.interfaces import (
+    Action,
+    CallInfo,
+    Clock,
+    Digit,
+    Established,
+    HangUp,
+    Held,
+    Leg,
+    LegEvent,
+    MediaTimeout,
+    Party,
+    Pipeline,
+    PipelineFactory,
+    Resumed,
+    SendDtmf,
+    Terminated,
+    Transfer,
+    TurnRecord,
+)
+from connector.record import CallRecord, CallRecorder, Disposition, Ending
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a call gets. `route`: why, in words."""
+
+    flavor: Flavor
+    route: str
+    pipeline: PipelineFactory
+
+
+Dialplan = Callable[[CallInfo], Plan]
+"""Decides what answers a call; raises the `VoxtrunkError` that refuses it."""
+
+Admission = Callable[["Call"], AbstractContextManager[None]]
+"""Takes a place for a call and frees it; entering raises `Overloaded` where there is none."""
+
+
+@runtime_checkable
+class CountsMedia(Protocol):
+    """An `AudioPort` with counters for the call detail record: a dataclass."""
+
+    @property
+    def statistics(self) -> Any: ...
+
+
+class Call:
+    """Takes one leg from its first ring to its record.
+
+    Whatever goes wrong in it, a bug included, ends this call alone: the caller gets a final answer
+    or a BYE, the record says what happened.
+    """
+
+    def __init__(
+        self,
+        leg: Leg,
+        *,
+        dialplan: Dialplan,
+        admission: Admission,
+        recorder: CallRecorder,
+        clock: Clock,
+        monitor: CallMonitor,
+    ) -> None:
+        self.info = leg.info
+        self.recorder = recorder
+        self._leg = leg
+        self._dialplan = dialplan
+        self._admission = admission
+        self._clock = clock
+        self._monitor = monitor
+        self._state = CallState()
+        self._pipeline: Pipeline | None = None
+        self._actions: asyncio.Queue[Action] = asyncio.Queue()
+        self._established = asyncio.Event()
+        self._over = asyncio.Event()
+        self._ending: Ending | None = None
+
+    @property
+    def state(self) -> State:
+        """Where the call is."""
+        return self._state.state
+
+    async def run(self) -> CallRecord:
+        """Serves the call to its end and returns its record. Cancelling it ends the call at once."""
+        self._monitor.began(self.info)
+        log.info("call began", extra=self._fields(called=self.info.called, calling=self.recorder.calling))
+        try:
+            failure = await outcome(self._live())
+            if failure is not None:
+                await self._give_up(failure)
+        finally:
+            ending = self._ending or Ending(self._disposition(Party.SYSTEM), Party.SYSTEM, "stopped")
+            record = await self.recorder.finish(ending, self._media())
+            log.info("call ended", extra=self._fields(disposition=ending.disposition.value, reason=ending.reason))
+            self._monitor.ended(self.info, record)
+        return record
+
+    async def end(self, by: Party, reason: str) -> None:
+        """Ends the call politely: BYE, or a final refusal before the answer."""
+        if self.state in (State.NEW, State.EARLY):
+            await self._refuse(Disposition.REJECTED, 503, "Service Unavailable", reason, None)
+        elif self.state in (State.ANSWERED, State.CONFIRMED, State.HELD):
+            self._ending = self._ending or Ending(self._disposition(by), by, reason)
+            await self._leg.hang_up(reason)
+
+    # ------------------------------------------------------------------ what the pipeline tells
+
+    def turn(self, record: TurnRecord) -> None:
+        turn = self.recorder.turn(record)
+        log.info("turn", extra=self._fields(turn=turn.number, silence_ms=turn.latency.silence_ms))
+        self._monitor.turn(self.info, turn)
+
+    def act(self, action: Action) -> None:
+        self._actions.put_nowait(action)
+
+    # ------------------------------------------------------------------ the life of the call
+
+    async def _live(self) -> None:
+        """Follows the leg from the start (a CANCEL may come at any time) and talks beside it."""
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(self._follow(), name="call leg")
+            talking = tasks.create_task(self._contained(self._admitted()), name="call talk")
+            await self._over.wait()
+            following.cancel()
+            talking.cancel()
+
+    async def _admitted(self) -> None:
+        with self._admission(self):
+            plan = self._dialplan(self.info)
+            self.recorder.flavor, self.recorder.route = plan.flavor.name, plan.route
+            await self._talk(plan)
+
+    async def _talk(self, plan: Plan) -> None:
+        self._state.apply(Event.RING)
+        await self._leg.ring()
+        self._pipeline = await plan.pipeline(self._leg.audio, self)
+        self._state.apply(Event.ANSWER)
+        await self._leg.answer()
+        self.recorder.start(self._leg.audio)
+        self._monitor.answered(self.info, plan.flavor.name)
+        log.info("call answered", extra=self._fields(flavor=plan.flavor.name))
+        await self._established.wait()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._limit(plan.flavor.max_seconds), name="call limit")
+            tasks.create_task(self._execute(plan.flavor), name="call actions")
+            await self._pipeline.run()
+
+    async def _limit(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        await self.end(Party.SYSTEM, "maximum duration")
+
+    async def _follow(self) -> None:
+        async for event in self._leg.events():
+            try:
+                await self._on_event(event)
+            except ProtocolError as error:
+                self.recorder.error(error)
+        self._over.set()
+
+    async def _on_event(self, event: LegEvent) -> None:
+        match event:
+            case Established():
+                self._state.apply(Event.ESTABLISH)
+                self._established.set()
+            case Digit():
+                if self._pipeline is not None:
+                    self._pipeline.digit(event)
+            case Held():
+                self._state.apply(Event.HOLD)
+                self._hold(True)
+            case Resumed():
+                self._state.apply(Event.RESUME)
+                self._hold(False)
+            case MediaTimeout(seconds):
+                await self.end(Party.SYSTEM, f"no RTP for {seconds:g} s")
+            case Terminated(by, reason, status):
+                ending = Ending(self._disposition(by), by, reason, None if self.recorder.answered else status)
+                self._state.apply(Event.TERMINATE)
+                self._ending = self._ending or ending
+                self._over.set()
+
+    def _hold(self, held: bool) -> None:
+        log.info("call held" if held else "call resumed", extra=self._fields())
+        if self._pipeline is not None:
+            self._pipeline.hold(held)
+
+    # ------------------------------------------------------------------ actions
+
+    async def _execute(self, flavor: Flavor) -> None:
+        while True:
+            action = await self._actions.get()
+            log.info("action", extra=self._fields(action=type(action).__name__))
+            match action:
+                case HangUp(reason):
+                    await self.end(Party.AGENT, reason)
+                case SendDtmf(digits):
+                    await self._send_dtmf(digits)
+                case Transfer(target):
+                    await self._transfer(target, flavor)
+
+    async def _send_dtmf(self, digits: str) -> None:
+        try:
+            await self._leg.send_dtmf(digits)
+        except VoxtrunkError as error:
+            self.recorder.error(error)
+
+    async def _transfer(self, target: str, flavor: Flavor) -> None:
+        try:
+            await self._leg.transfer(target)
+        except VoxtrunkError as error:
+            self.recorder.error(error)
+            if self._pipeline is not None and flavor.transfer_refused:
+                self._pipeline.say(flavor.transfer_refused)
+        else:
+            await self.end(Party.AGENT, "transferred")
+
+    # ------------------------------------------------------------------ errors
+
+    async def _contained(self, work: Coroutine[Any, Any, object]) -> None:
+        failure = await outcome(work)
+        if failure is not None and not self._over.is_set():
+            await self._give_up(failure)
+
+    async def _give_up(self, failure: BaseException) -> None:
+        """Ends the call for an error: with its own SIP status before the answer, with BYE after it."""
+        error = _root(failure)
+        self.recorder.error(error)
+        documented = isinstance(error, VoxtrunkError)
+        if not documented:
+            log.error("bug in a call", exc_info=failure, extra=self._fields())
+        reason = str(error) if documented else "internal error"
+        if self.state in (State.NEW, State.EARLY):
+            refusal = error if isinstance(error, VoxtrunkError) else VoxtrunkError(reason)
+            disposition = Disposition.REJECTED if documented else Disposition.FAILED
+            await self._refuse(disposition, refusal.sip_status, refusal.sip_reason, reason, refusal.retry_after)
+        else:
+            await self.end(Party.SYSTEM, reason)
+
+    async def _refuse(
+        self, disposition: Disposition, status: int, phrase: str, reason: str, retry_after: int | None
+    ) -> None:
+        self._state.apply(Event.REJECT)
+        self._ending = self._ending or Ending(disposition, Party.SYSTEM, reason, status)
+        await self._leg.reject(status, phrase, retry_after)
+        self._over.set()
+
+    # ------------------------------------------------------------------ the record
+
+    def _disposition(self, by: Party) -> Disposition:
+        if self.recorder.answered:
+            return Disposition.ANSWERED
+        return Disposition.CANCELLED if by is Party.CALLER else Disposition.FAILED
+
+    def _media(self) -> Mapping[str, Any] | None:
+        port: object = self._leg.audio
+        return dataclasses.asdict(port.statistics) if isinstance(port, CountsMedia) else None
+
+    def _fields(self, **fields: object) -> dict[str, object]:
+        return {"call_id": self.info.call_id, **fields}
+
+
+def _root(failure: BaseException) -> Exception:
+    """The first error inside task groups' exception groups."""
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure if isinstance(failure, Exception) else RuntimeError(repr(failure))

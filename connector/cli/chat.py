@@ -1,0 +1,198 @@
+"""`voxtrunk chat`: the conversation of a flavor by keyboard."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Annotated, cast
+
+import typer
+
+from connector import config
+from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile
+from connector.config.model import Flavor, Settings
+from connector.errors import EngineError, VoxtrunkError
+from connector.host import LocalEngineHost
+from connector.interfaces import (
+    Action,
+    EngineContext,
+    HangUp,
+    IntentMatched,
+    LanguageModel,
+    SendDtmf,
+    TextDelta,
+    Transfer,
+)
+from connector.pipeline.history import History
+
+app = typer.Typer()
+
+
+class NotForChat(VoxtrunkError):
+    """A flavor without a language model has nothing to say."""
+
+
+@app.command()
+def chat(
+    flavor: Annotated[str, typer.Option("--flavor", metavar="NAME", help="The flavor to talk to.")],
+    file: ConfigFile = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Talk to a flavor by keyboard: its greeting, its language model, its actions; no speech.
+
+    Reads lines until the end of input or until the flavor hangs up. With --json, one JSON object
+    for each turn.
+    """
+    settings = config.builtin_settings() if file == DEFAULT_CONFIG and not file.exists() else config.load(file)
+    asyncio.run(_chat(config.flavor_named(settings, flavor), settings, as_json=as_json))
+
+
+async def _chat(flavor: Flavor, settings: Settings, *, as_json: bool) -> None:
+    screen = _JsonLines() if as_json else _Screen()
+    async with _language_model(flavor, settings) as model:
+        history = History(flavor.persona)
+        if flavor.greeting:
+            history.add("", flavor.greeting)
+            screen.reply(flavor.greeting)
+            screen.end("", None, [])
+        async for line in _lines(screen):
+            if not await _turn(flavor, model, history, line, screen):
+                return
+
+
+async def _turn(flavor: Flavor, model: LanguageModel, history: History, line: str, screen: _Screen) -> bool:
+    """One exchange; False where it ends the conversation."""
+    intent: str | None = None
+    actions: list[Action] = []
+    reply = ""
+    try:
+        async for event in model.reply(history.asking(line)):
+            match event:
+                case TextDelta(text):
+                    reply += text
+                    screen.reply(text)
+                case IntentMatched(name):
+                    intent = name
+                case HangUp() | Transfer() | SendDtmf():
+                    actions.append(event)
+    except EngineError as error:
+        screen.end(line, intent, [], error=str(error))
+        return True
+    history.add(line, reply)
+    screen.end(line, intent, actions)
+    return not any(isinstance(action, HangUp | Transfer) for action in actions)
+
+
+@asynccontextmanager
+async def _language_model(flavor: Flavor, settings: Settings) -> AsyncIterator[LanguageModel]:
+    if flavor.llm is None:
+        raise NotForChat(f"{flavor.name} has no language model: there is nobody to chat with")
+    host = LocalEngineHost()
+    model = config.engine_descriptors()[flavor.llm.engine].load(
+        flavor.llm.options, EngineContext(host, settings.models)
+    )
+    try:
+        await model.start()
+        # The configuration has checked that the engine is of the kind that its key names.
+        yield cast(LanguageModel, model)
+    finally:
+        await model.aclose()
+        await host.aclose()
+
+
+async def _lines(screen: _Screen) -> AsyncIterator[str]:
+    """What is typed or piped in, line by line; blank lines are skipped."""
+    rest = b""
+    while True:
+        screen.prompt()
+        while b"\n" not in rest:
+            chunk = await _read(sys.stdin.fileno())
+            if not chunk:
+                break
+            rest += chunk
+        line, newline, rest = rest.partition(b"\n")
+        text = line.decode(errors="replace").strip()
+        if text:
+            yield text
+        if not newline:
+            return
+
+
+async def _read(descriptor: int) -> bytes:
+    """The next bytes, without blocking the event loop where that is possible; b"" at the end."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    try:
+        loop.add_reader(descriptor, ready.set_result, None)
+    except PermissionError:  # a file: it never waits, so epoll does not take it
+        return os.read(descriptor, 65536)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, 65536)
+
+
+class _Screen:
+    """The conversation as text."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdin.isatty() and sys.stdout.isatty()
+
+    def prompt(self) -> None:
+        """Shows that it is the user's turn, where a user sits there."""
+        if self._terminal:
+            typer.echo("> ", nl=False)
+
+    def reply(self, text: str) -> None:
+        """Shows a piece of the reply."""
+        typer.echo(text, nl=False)
+
+    def end(self, heard: str, intent: str | None, actions: Sequence[Action], error: str | None = None) -> None:
+        """The turn is over."""
+        for action in actions:
+            typer.echo(f" [{_described(action)}]", nl=False)
+        typer.echo("" if error is None else f" [failed: {error}]")
+
+
+class _JsonLines(_Screen):
+    """The conversation as one JSON object for each turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reply = ""
+
+    def prompt(self) -> None:
+        """Programs need none."""
+
+    def reply(self, text: str) -> None:
+        self._reply += text
+
+    def end(self, heard: str, intent: str | None, actions: Sequence[Action], error: str | None = None) -> None:
+        turn = {
+            "heard": heard,
+            "reply": self._reply,
+            "intent": intent,
+            "actions": [{"action": _ACTIONS[type(action)], **asdict(action)} for action in actions],
+            "error": error,
+        }
+        typer.echo(json.dumps(turn, ensure_ascii=False))
+        self._reply = ""
+
+
+_ACTIONS: Mapping[type[Action], str] = {HangUp: "hang_up", Transfer: "transfer", SendDtmf: "send_dtmf"}
+
+
+def _described(action: Action) -> str:
+    match action:
+        case HangUp():
+            return "hangs up"
+        case Transfer(target):
+            return f"transfers to {target}"
+        case SendDtmf(digits):
+            return f"presses {digits}"

@@ -1,0 +1,183 @@
+"""`voxtrunk serve`: take calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connector import config
+from connector.app import App
+from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_table
+from connector.cli.doctor.findings import Verdict
+from connector.cli.doctor.machine import check_port
+from connector.cli.logs import logging_to_stderr, printable
+from connector.config.model import Settings
+from connector.errors import MediaError
+from connector.interfaces import CallInfo
+from connector.leg.embedded import listen_address
+from connector.record import CallRecord, Disk, Turn
+
+app = typer.Typer()
+
+HEARD = 60
+"""Characters of what was said that a row of the table shows."""
+
+
+@app.command()
+def serve(
+    file: ConfigFile = DEFAULT_CONFIG,
+    listen: Annotated[
+        str | None, typer.Option(metavar="ADDRESS:PORT", help="Where to listen for SIP, instead of sip.listen.")
+    ] = None,
+    drain: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="On SIGTERM, calls in progress may go on for so long.")
+    ] = 30.0,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines to standard error.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take calls until stopped.
+
+    SIGTERM (and Ctrl-C) lets calls in progress end and refuses new ones; the second one hangs up.
+    With --json, standard output has one line for each call: its record.
+    """
+    settings = config.load(file, {} if listen is None else {"sip.listen": listen})
+    with logging_to_stderr(as_json=log_json, verbose=verbose):
+        try:
+            asyncio.run(_serve(settings, drain, as_json=as_json))
+        except MediaError as error:
+            raise MediaError("\n".join((str(error), *_obstacles(settings)))) from error
+
+
+def _obstacles(settings: Settings) -> list[str]:
+    """What keeps us from listening where we should, and who, and what to do about it."""
+    sockets = (
+        ("sip.listen", socket.SOCK_DGRAM, settings.sip.listen),
+        ("http.listen", socket.SOCK_STREAM, settings.http.listen),
+    )
+    findings = [check_port(key, key, kind, *listen_address(listen)) for key, kind, listen in sockets]
+    return [
+        f"{finding.check}: {finding.cause}: {finding.remedy}"
+        for finding in findings
+        if finding.verdict is Verdict.FAILED
+    ]
+
+
+async def _serve(settings: Settings, drain: float, *, as_json: bool) -> None:
+    output = Disk()
+    reporter = Reporter(output, settings.records.directory, as_json=as_json)
+    try:
+        async with App(settings, monitors=[reporter]) as application:
+            if not as_json:
+                _print_what_to_dial(application)
+            await run_until_stopped(application.failure, partial(application.drain, drain))
+    finally:
+        await output.aclose()
+
+
+async def run_until_stopped(failure: Callable[[], Awaitable[None]], drain: Callable[[], Awaitable[None]]) -> None:
+    """Waits for SIGTERM or SIGINT and then for `drain`, or for a second signal; raises what `failure` does."""
+    loop = asyncio.get_running_loop()
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, None)
+    try:
+        await _first(failure(), signals.get())
+        await _first(failure(), drain(), signals.get())
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _first(*waits: Awaitable[None]) -> None:
+    """Returns or raises as the first of `waits` does; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    for task in done:
+        task.result()
+
+
+def _print_what_to_dial(application: App) -> None:
+    local, http = application.local, application.http
+    if local is None or http is None:
+        return
+    address = f"{local[0]}:{local[1]}"
+    console().print(f"Listening for SIP on {address} (UDP); http://{http[0]}:{http[1]}/readyz")
+    settings, readiness = application.settings, application.readiness()
+    rows = [
+        (
+            f"sip:{route.number}@{address}" if route.number is not None else str(route),
+            route.flavor.name,
+            readiness.flavors[route.flavor.name] or "ready",
+        )
+        for route in settings.routes
+    ]
+    if settings.default is not None:
+        rows.append(("any other number", settings.default.name, readiness.flavors[settings.default.name] or "ready"))
+    print_table(("dial", "flavor", "state"), rows)
+
+
+class Reporter:
+    """A `CallMonitor` that prints each call at its end: a table of its turns, or its record as JSON.
+
+    The thread of `output` writes: whoever reads standard output and stops reading holds up no call.
+    """
+
+    def __init__(self, output: Disk, records: Path, *, as_json: bool) -> None:
+        self._output = output
+        self._records = records
+        self._as_json = as_json
+
+    def began(self, info: CallInfo) -> None:
+        """Logged by the call itself."""
+
+    def answered(self, info: CallInfo, flavor: str) -> None:
+        """Logged by the call itself."""
+
+    def turn(self, info: CallInfo, turn: Turn) -> None:
+        """Logged by the call itself."""
+
+    def ended(self, info: CallInfo, record: CallRecord) -> None:
+        if self._as_json:
+            self._output.post(partial(typer.echo, record.json_line()))
+        else:
+            self._output.post(partial(print_call, record, self._records))
+
+
+def print_call(record: CallRecord, records: Path) -> None:
+    """Prints one call: who, how it ended, the table of its turns, and its files in the folder `records`."""
+    who = f"{record.calling or 'unknown'} → {record.called}"
+    how = f"{record.disposition.value}, ended by {record.ended_by.value}: {record.reason}"
+    console().print(f"\n{printable(who)}: {printable(how)}, {record.duration_seconds:.1f} s")
+    if record.turns:
+        print_table(
+            ("turn", "heard", "spoken", "silence", "end of turn", "stt", "llm", "tts", "playout"),
+            [_row(turn) for turn in record.turns],
+        )
+    for name in (record.files.recording, record.files.transcript):
+        if name is not None:
+            console().print(str(records / name))
+
+
+def _row(turn: Turn) -> tuple[str, ...]:
+    parts = turn.latency.parts_ms
+    numbers = (turn.latency.silence_ms, parts.end_of_turn, parts.stt, parts.llm, parts.tts, parts.playout)
+    spoken = _short(turn.spoken) + (" (interrupted)" if turn.interrupted else "")
+    return (str(turn.number), _short(turn.heard), spoken, *("" if ms is None else f"{ms} ms" for ms in numbers))
+
+
+def _short(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= HEARD else text[: HEARD - 1].rstrip() + "…"

@@ -1,0 +1,166 @@
+"""Voice activity detection for all calls, as one batched service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connector.audio import Frame, Samples
+from connector.codec.resample import Resampler
+from connector.interfaces import Vad, VadStream
+
+LAG_SECONDS = 1.0
+"""A stream that the engine leaves further behind loses its oldest windows: late turns are worse than coarse ones."""
+
+FALLBACK_LEVEL = 0.02
+"""Root mean square, of full scale ±1.0, from which a window counts as speech while the engine fails (-34 dB)."""
+
+FULL_SCALE = 32768.0
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float32]
+OnProbability = Callable[[float, float, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    samples: Floats
+    end: float
+
+
+class BatchedVadService:
+    """Implements `VadService` on one `Vad` engine, which the caller starts and closes.
+
+    A stream's full windows wait until the engine is free; then one window of every waiting stream
+    goes as one batch, and meanwhile the next gathers. So the engine is never called twice at once,
+    the batch grows with the load, and each stream's windows stay in order.
+
+    Where the engine fails, no stream falls silent: the batch's windows are judged by their level
+    alone, their streams' states begin anew, `failures` counts it, and the next batch tries the
+    engine again.
+    """
+
+    def __init__(self, vad: Vad) -> None:
+        self._vad = vad
+        self._streams: dict[_Stream, None] = {}
+        self._work: asyncio.Task[None] | None = None
+        self._closed = False
+        self.failures = 0
+        """Batches that the engine failed to judge."""
+        self.dropped = 0
+        """Windows that were dropped because the engine could not keep up."""
+
+    def open(self, on_probability: OnProbability) -> VadStream:
+        """Starts a stream; `on_probability(end, seconds, probability)` is called on the event loop, in order."""
+        return _Stream(self, self._vad, on_probability)
+
+    async def aclose(self) -> None:
+        """Stops the work; no probability is delivered after it. Idempotent."""
+        self._closed = True
+        self._streams.clear()
+        work, self._work = self._work, None
+        if work is not None:
+            work.cancel()
+            await asyncio.wait([work])
+
+    def wants(self, stream: _Stream) -> None:
+        """`stream` has windows to judge."""
+        if self._closed:
+            return
+        self._streams[stream] = None
+        if self._work is None:
+            self._work = asyncio.get_running_loop().create_task(self._judge_all(), name="vad")
+
+    def forget(self, stream: _Stream) -> None:
+        """`stream` is closed."""
+        self._streams.pop(stream, None)
+
+    async def _judge_all(self) -> None:
+        """Judges batch after batch until no stream waits."""
+        while self._streams:
+            streams, self._streams = list(self._streams), {}
+            windows = [stream.waiting.popleft() for stream in streams]
+            for stream in streams:
+                if stream.waiting:
+                    self._streams[stream] = None
+            await self._judge(streams, windows)
+        self._work = None
+
+    async def _judge(self, streams: list[_Stream], windows: list[_Window]) -> None:
+        batch = np.stack([window.samples for window in windows])
+        states = np.stack([stream.state for stream in streams])
+        [answer] = await asyncio.gather(self._vad.probabilities(batch, states), return_exceptions=True)
+        if isinstance(answer, BaseException):
+            self._failed(answer)
+            probabilities = (np.sqrt(np.mean(np.square(batch), axis=1)) >= FALLBACK_LEVEL).astype(np.float32)
+            states = np.stack([self._vad.initial_state()] * len(streams))
+        else:
+            probabilities, states = answer
+        # Each delivery is a callback of its own: a listener that raises takes no other stream along.
+        deliver = asyncio.get_running_loop().call_soon
+        for stream, window, probability, state in zip(streams, windows, probabilities, states, strict=True):
+            stream.state = state
+            deliver(stream.deliver, window.end, float(probability))
+
+    def _failed(self, failure: BaseException) -> None:
+        self.failures += 1
+        log.error(
+            "voice activity detection failed; judging by level",
+            extra={"failures": self.failures, "error": str(failure)},
+        )
+
+
+class _Stream:
+    """Implements `VadStream`."""
+
+    def __init__(self, service: BatchedVadService, vad: Vad, on_probability: OnProbability) -> None:
+        self._service = service
+        self._rate = vad.rate
+        self._window = vad.window
+        self._on_probability = on_probability
+        self._limit = max(1, int(LAG_SECONDS * vad.rate / vad.window))
+        self._rest: Floats = np.zeros(0, np.float32)
+        self._resampler: tuple[int, Resampler] | None = None
+        self._closed = False
+        self.state = vad.initial_state()
+        self.waiting: deque[_Window] = deque()
+
+    def push(self, frame: Frame) -> None:
+        if self._closed:
+            return
+        samples = self._at_rate(frame).astype(np.float32) / np.float32(FULL_SCALE)
+        audio = np.concatenate([self._rest, samples]) if len(self._rest) else samples
+        count = len(audio) // self._window
+        self._rest = audio[count * self._window :]
+        for index in range(count):
+            after = len(audio) - (index + 1) * self._window
+            window = audio[index * self._window : (index + 1) * self._window]
+            self.waiting.append(_Window(window, frame.end - after / self._rate))
+        if count:
+            while len(self.waiting) > self._limit:
+                self.waiting.popleft()
+                self._service.dropped += 1
+            self._service.wants(self)
+
+    def close(self) -> None:
+        self._closed = True
+        self._service.forget(self)
+
+    def deliver(self, end: float, probability: float) -> None:
+        """The judgement of the window that ends at media time `end`."""
+        if not self._closed:
+            self._on_probability(end, self._window / self._rate, probability)
+
+    def _at_rate(self, frame: Frame) -> Samples:
+        if frame.rate == self._rate:
+            return frame.samples
+        if self._resampler is None or self._resampler[0] != frame.rate:
+            self._resampler = (frame.rate, Resampler(frame.rate, self._rate))
+        return self._resampler[1].process(frame.samples)

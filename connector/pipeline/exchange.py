@@ -1,0 +1,79 @@
+"""One exchange: what the caller put in, what comes of it, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from connector.audio import Frame
+from connector.errors import EngineError
+from connector.interfaces import Action, TurnRecord, TurnTiming
+from connector.pipeline.generation import Generation
+from connector.pipeline.script import Script
+
+
+@dataclass(slots=True)
+class Input:
+    """What the caller said and nobody has answered: words already known, then speech yet to be transcribed."""
+
+    words: list[str] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The words known so far."""
+        return " ".join(self.words)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A turn in the making."""
+
+    generation: Generation
+    input: Input = field(default_factory=Input)
+    """What the model answers."""
+    prompt: bool = False
+    """The agent speaks unasked: `pieces` is all there is to say."""
+    reply: str = ""
+    """What the model produced so far, or the text of the prompt."""
+    pieces: list[str] = field(default_factory=list)
+    """The reply as split for speaking."""
+    complete: bool = False
+    """Nothing is to be added to `pieces`."""
+    rest: list[str] = field(default_factory=list)
+    """The pieces that the caller did not hear to their end, once the exchange is over."""
+    script: Script = field(default_factory=Script)
+    intent: str | None = None
+    actions: list[Action] = field(default_factory=list)
+    timing: TurnTiming = field(default_factory=TurnTiming)
+    error: str | None = None
+    task: asyncio.Task[None] | None = None
+
+    def mark(self, step: str, at: float) -> None:
+        """Notes that `step` (a field of `TurnTiming`) happened at clock time `at`; the first time counts."""
+        if getattr(self.timing, step) is None:
+            self.timing = replace(self.timing, **{step: at})
+
+    def fail(self, error: EngineError) -> None:
+        """Notes an engine's failure; the first counts. What the engines had wished for is off."""
+        self.error = self.error or str(error)
+        self.actions.clear()
+
+    def cancel(self) -> None:
+        """Stops the work; whatever still comes of it is stale."""
+        self.generation.cancel()
+        if self.task is not None:
+            self.task.cancel()
+
+    def record(self, spoken: str, *, interrupted: bool) -> TurnRecord:
+        """The exchange as the observer is told of it."""
+        return TurnRecord(
+            generation=self.generation.number,
+            heard=self.input.text,
+            reply=self.reply,
+            spoken=spoken,
+            interrupted=interrupted,
+            intent=self.intent,
+            timing=self.timing,
+            error=self.error,
+        )

@@ -1,0 +1,30 @@
+"""What a call leaves behind: stereo recording, transcript, call detail record, latency from the wire."""
+
+from __future__ import annotations
+
+from connector.record.cdr import CallRecord, CdrStore, Disposition, Files, Turn, redact
+from connector.record.disk import Disk
+from connector.record.files import CallFiles, FileCdrStore
+from connector.record.latency import Latency, Parts, WireLatency, WireTurn, latency
+from connector.record.recorder import CallRecorder, Ending
+from connector.record.recording import Recording
+
+__all__ = [
+    "CallFiles",
+    "CallRecord",
+    "CallRecorder",
+    "CdrStore",
+    "Disk",
+    "Disposition",
+    "Ending",
+    "FileCdrStore",
+    "Files",
+    "Latency",
+    "Parts",
+    "Recording",
+    "Turn",
+    "WireLatency",
+    "WireTurn",
+    "latency",
+    "redact",
+]

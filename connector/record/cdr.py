@@ -1,0 +1,124 @@
+"""The call detail record: what a call was, as JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+
+from connector.interfaces import Party, TimingSource
+from connector.record.latency import Latency
+
+
+class Disposition(Enum):
+    """How a call went."""
+
+    ANSWERED = "answered"
+    """We answered (200 OK)."""
+    REJECTED = "rejected"
+    """We refused it; `status` says with what."""
+    CANCELLED = "cancelled"
+    """The caller gave up before the answer."""
+    FAILED = "failed"
+    """It could not be answered, for an error of ours or of the network."""
+
+
+def _iso(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Instant = Annotated[datetime, PlainSerializer(_iso, when_used="json")]
+"""UTC, ISO 8601 with milliseconds and `Z`."""
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+"""Text from outside: bytes that were no UTF-8 on the wire are shown as escapes."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Turn(_Part):
+    """One exchange. Times are seconds from the beginning of the recording; None where nothing was audible."""
+
+    number: int
+    """1 is the first turn; the greeting is turn 0."""
+    heard: Text
+    reply: Text
+    spoken: Text
+    """The part of `reply` that the caller heard."""
+    interrupted: bool
+    intent: str | None
+    caller_start: float | None
+    caller_end: float | None
+    agent_start: float | None
+    agent_end: float | None
+    latency: Latency
+    error: Text | None = None
+
+
+class Files(_Part):
+    """What the call left, relative to the records folder; None where it was not wanted or could not be written."""
+
+    recording: str | None = None
+    transcript: str | None = None
+    cdr: str
+
+
+class CallRecord(_Part):
+    """One call. `version` changes when a field changes its meaning or goes."""
+
+    version: Literal[1] = 1
+    call_id: Text
+    """SIP Call-ID."""
+    called: Text
+    calling: Text
+    peer: Text
+    """ADDRESS:PORT of the signalling peer."""
+    flavor: str | None
+    """None where no route led to one."""
+    route: str | None
+    """Why this flavor."""
+    disposition: Disposition
+    ended_by: Party
+    reason: Text
+    status: int | None
+    """Final SIP status of a call that was not answered."""
+    setup: Instant
+    answered: Instant | None
+    ended: Instant
+    setup_seconds: float
+    """From the INVITE to the answer, or to the end."""
+    duration_seconds: float
+    """From the answer to the end; 0 without an answer."""
+    timing: TimingSource
+    """What the times of turns rest on."""
+    media: dict[str, Any] | None
+    """The media path's own counters, where it has any."""
+    turns: list[Turn]
+    errors: list[Text]
+    files: Files
+
+    def json_line(self) -> str:
+        """The record as one line of JSON."""
+        return self.model_dump_json()
+
+
+class CdrStore(Protocol):
+    """Where call detail records go."""
+
+    async def write(self, record: CallRecord) -> None:
+        """Keeps `record`; raises `RecordError`."""
+
+
+def redact(number: str) -> str:
+    """Keeps the last two digits of a number: `+4930123456` becomes `***56`. A name goes altogether."""
+    tail = number[-2:]
+    return f"***{tail}" if len(number) > len(tail) and tail.isdigit() else "***"

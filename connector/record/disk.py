@@ -1,0 +1,41 @@
+"""The one thread that writes what calls leave behind, so that a slow disk never delays a packet."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+class Disk:
+    """Runs jobs one after the other, in order, on a thread of its own.
+
+    One thread serves all calls: the order of a call's jobs is kept, and a disk that hangs holds up
+    files alone. Whoever posts without waiting bounds what it has under way.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._executor = ThreadPoolExecutor(1, "voxtrunk-disk", initializer=self._started)
+
+    def _started(self) -> None:
+        self._thread = threading.current_thread()
+
+    def post(self, job: Callable[[], None]) -> None:
+        """Queues `job` and returns at once; the job deals with its own errors."""
+        self._executor.submit(job)
+
+    async def run(self, job: Callable[[], Result]) -> Result:
+        """Runs `job` after all that were posted; returns or raises what it did."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+
+    async def aclose(self) -> None:
+        """Waits until everything posted was done, and ends the thread."""
+        await self.run(lambda: None)
+        self._executor.shutdown(wait=False)
+        while self._thread is not None and self._thread.is_alive():  # noqa: ASYNC110 - a thread's end has no event
+            await asyncio.sleep(0)

@@ -1,0 +1,204 @@
+"""Latency from the wire: the silence that a caller hears, and the parts that add up to it.
+
+Both directions are measured by the energy of 5 ms hops. A hop is speech where it is within 32 dB of
+the turn's own active level. Sample `k` of a packet counts as being on the wire at the packet's
+arrival or emission plus `k` samples, in both directions alike.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from connector.audio import FRAME_SECONDS, Frame
+from connector.interfaces import TurnTiming
+
+HOP_SECONDS = 0.005
+HOPS = round(FRAME_SECONDS / HOP_SECONDS)
+
+RELATIVE = 10 ** (-32 / 20)
+"""Speech is at least this much of the active level (-32 dB)."""
+
+ACTIVE = 0.1
+"""Hops above this much of the loudest one make the active level."""
+
+OVER_NOISE = 2.0
+"""Speech is at least 6 dB above the line's noise floor ..."""
+
+MOST = 0.25
+"""... but the noise floor never asks for more than 12 dB below the active level."""
+
+AUDIBLE = 32768 * 10 ** (-50 / 20)
+"""A stretch whose loudest hop stays below -50 dBFS is silence."""
+
+PAUSE = 1.5
+"""Seconds of silence that part one utterance from the one before."""
+
+HISTORY = 15_000
+"""Frames (5 minutes) kept while a turn goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireTurn:
+    """Instants of one turn on the wire, in clock time; None where nothing was audible."""
+
+    caller_start: float | None
+    caller_end: float | None
+    agent_start: float | None
+    agent_end: float | None
+
+
+class Parts(BaseModel):
+    """What a turn's silence was spent on, in whole milliseconds; None where a step did not happen.
+
+    A step that did not happen leaves its time to the next one, so that the parts always add up to
+    the silence heard.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    end_of_turn: int | None = None
+    """From the end of the caller's speech on the wire until the turn was taken."""
+    stt: int | None = None
+    """Until the caller's words were known."""
+    llm: int | None = None
+    """Until the first token of the reply."""
+    tts: int | None = None
+    """Until the first audio of the reply."""
+    playout: int | None = None
+    """Until the first audible sample of it was emitted."""
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return sum(part for part in (self.end_of_turn, self.stt, self.llm, self.tts, self.playout) if part is not None)
+
+
+class Latency(BaseModel):
+    """Voice to voice, as a line tester would measure it: `silence_ms` is None where one of both did not speak."""
+
+    model_config = ConfigDict(frozen=True)
+
+    silence_ms: int | None
+    parts_ms: Parts
+
+
+class WireLatency:
+    """An `AudioTap` that keeps the levels of both directions and finds the edges of each turn in them."""
+
+    def __init__(self) -> None:
+        self._caller = _Levels(noisy=True)
+        self._agent = _Levels(noisy=False)
+
+    def received(self, frame: Frame, at: float) -> None:
+        self._caller.add(frame, at)
+
+    def emitted(self, frame: Frame, at: float) -> None:
+        self._agent.add(frame, at)
+
+    def turn(self, timing: TurnTiming) -> WireTurn:
+        """Measures the turn that has just ended, and forgets what lies before it.
+
+        Without `speech_end` (a greeting, keys) nobody waited for an answer to speech.
+        """
+        start, end = None, None
+        if timing.decided is not None:
+            if timing.speech_end is not None:
+                start, end = self._caller.utterance(timing.decided)
+            self._caller.forget(timing.decided)
+        first, last = None, None
+        if timing.first_audio is not None:
+            # What leaves in the same tick as the first audio is written bears that tick's time.
+            first, last = self._agent.edges(timing.first_audio - FRAME_SECONDS)
+            self._agent.forget(timing.first_audio)
+        return WireTurn(caller_start=start, caller_end=end, agent_start=first, agent_end=last)
+
+
+def latency(timing: TurnTiming, wire: WireTurn) -> Latency:
+    """The silence between both voices and its parts; whole milliseconds, so that they add up exactly."""
+    silence = None
+    if wire.caller_end is not None and wire.agent_start is not None:
+        silence = _milliseconds(wire.agent_start) - _milliseconds(wire.caller_end)
+    steps = {
+        "end_of_turn": timing.decided,
+        "stt": timing.transcribed,
+        "llm": timing.first_token,
+        "tts": timing.first_audio,
+        "playout": wire.agent_start,
+    }
+    parts = {}
+    before = wire.caller_end
+    for name, instant in steps.items():
+        if instant is not None:
+            if before is not None:
+                parts[name] = _milliseconds(instant) - _milliseconds(before)
+            before = instant
+    return Latency(silence_ms=silence, parts_ms=Parts(**parts))
+
+
+def _milliseconds(instant: float) -> int:
+    return round(instant * 1000)
+
+
+class _Levels:
+    """RMS of one direction per hop, with the clock time of each frame."""
+
+    def __init__(self, *, noisy: bool) -> None:
+        self._noisy = noisy
+        self._times = array("d")
+        self._levels = array("f")
+
+    def add(self, frame: Frame, at: float) -> None:
+        hops = frame.samples.astype(np.float32).reshape(HOPS, -1)
+        self._times.append(at)
+        self._levels.extend(np.sqrt(np.einsum("ij,ij->i", hops, hops) / hops.shape[1]).tolist())
+        if len(self._times) > HISTORY:
+            self._drop(len(self._times) - HISTORY)
+
+    def forget(self, until: float) -> None:
+        """Forgets the frames that began before `until`."""
+        self._drop(sum(1 for at in self._times if at < until))
+
+    def utterance(self, until: float) -> tuple[float | None, float | None]:
+        """Start and end of the last utterance that was heard before `until`."""
+        starts = self._speech(lambda times: times < until)
+        if not len(starts):
+            return None, None
+        pauses = np.flatnonzero(np.diff(starts) > PAUSE)
+        first = pauses[-1] + 1 if len(pauses) else 0
+        return float(starts[first]), float(starts[-1]) + HOP_SECONDS
+
+    def edges(self, since: float) -> tuple[float | None, float | None]:
+        """First onset after `since` and the last end."""
+        starts = self._speech(lambda times: times > since)
+        if not len(starts):
+            return None, None
+        return float(starts[0]), float(starts[-1]) + HOP_SECONDS
+
+    def _speech(self, chosen: Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> NDArray[np.float64]:
+        """Start times of the hops that are speech, in order, among those that `chosen` picks by their start."""
+        times = (np.array(self._times)[:, None] + np.arange(HOPS) * HOP_SECONDS).ravel()
+        picked = chosen(times)
+        times, levels = times[picked], np.array(self._levels)[picked]
+        starts: NDArray[np.float64] = times[levels >= self._threshold(levels)]
+        return starts
+
+    def _threshold(self, levels: NDArray[np.float32]) -> float:
+        loudest = float(levels.max(initial=0.0))
+        if loudest < AUDIBLE:
+            return float("inf")
+        active = float(np.sqrt(np.mean(levels[levels > loudest * ACTIVE] ** 2)))
+        threshold = active * RELATIVE
+        if self._noisy:
+            noise = float(np.percentile(levels, 10))
+            threshold = max(threshold, min(noise * OVER_NOISE, active * MOST))
+        return threshold
+
+    def _drop(self, frames: int) -> None:
+        del self._times[:frames]
+        del self._levels[: frames * HOPS]

@@ -1,0 +1,203 @@
+"""One call's records: recording, transcript and the call detail record, fed by taps and turns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from connector.config.model import RecordSettings
+from connector.errors import RecordError
+from connector.interfaces import AudioPort, CallInfo, Clock, Party, TimingSource, TurnRecord
+from connector.record.cdr import CallRecord, CdrStore, Disposition, Files, Turn, redact
+from connector.record.disk import Disk
+from connector.record.files import CallFiles, TranscriptFile
+from connector.record.latency import WireLatency, latency
+from connector.record.recording import Recording
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a call ended."""
+
+    disposition: Disposition
+    by: Party
+    reason: str
+    status: int | None = None
+
+
+class CallRecorder:
+    """Collects what one call leaves behind; `finish` writes it, however the call went.
+
+    Nothing here fails a call: what cannot be written is logged and listed in the record's `errors`.
+    """
+
+    def __init__(self, info: CallInfo, settings: RecordSettings, disk: Disk, store: CdrStore, clock: Clock) -> None:
+        self._info = info
+        self._settings = settings
+        self._disk = disk
+        self._store = store
+        self._clock = clock
+        self._began = clock.now()
+        self._epoch = clock.wall() - self._began
+        self._answered: float | None = None
+        self._files = CallFiles.of(clock.wall(), info.call_id)
+        self._recording: Recording | None = None
+        self._transcript: TranscriptFile | None = None
+        self._wire = WireLatency()
+        self._timing = TimingSource.WIRE
+        self._turns: list[Turn] = []
+        self._errors: list[str] = []
+        self.flavor: str | None = None
+        self.route: str | None = None
+
+    @property
+    def calling(self) -> str:
+        """The calling number as records and logs may show it."""
+        return redact(self._info.calling) if self._settings.redact_numbers else self._info.calling
+
+    @property
+    def answered(self) -> bool:
+        """Whether `start` was called."""
+        return self._answered is not None
+
+    @property
+    def began(self) -> datetime:
+        """When the call came in."""
+        return self._instant(self._began)
+
+    def start(self, port: AudioPort) -> None:
+        """The call is answered: records what passes `port` from now on."""
+        self._answered = self._clock.now()
+        self._timing = port.timing
+        port.tap(self._wire)
+        if self._settings.audio:
+            path = self._settings.directory / self._files.recording
+            self._recording = Recording(path, start=self._answered, disk=self._disk, on_error=self.error)
+            port.tap(self._recording)
+        if self._settings.transcript:
+            path = self._settings.directory / self._files.transcript
+            self._transcript = TranscriptFile(path, self._disk, self.error)
+
+    def turn(self, record: TurnRecord) -> Turn:
+        """Measures and keeps a turn that is over."""
+        wire = self._wire.turn(record.timing)
+        turn = Turn(
+            number=len(self._turns) + (0 if self._greeted(record) else 1),
+            heard=record.heard,
+            reply=record.reply,
+            spoken=record.spoken,
+            interrupted=record.interrupted,
+            intent=record.intent,
+            caller_start=self._media_time(wire.caller_start),
+            caller_end=self._media_time(wire.caller_end),
+            agent_start=self._media_time(wire.agent_start),
+            agent_end=self._media_time(wire.agent_end),
+            latency=latency(record.timing, wire),
+            error=record.error,
+        )
+        self._turns.append(turn)
+        if record.error is not None:
+            self._errors.append(record.error)
+        if self._transcript is not None:
+            self._transcript.add(*transcript_lines(turn))
+        return turn
+
+    def error(self, error: Exception) -> None:
+        """Keeps an error for the record, and logs it."""
+        self._errors.append(f"{type(error).__name__}: {error}")
+        log.error("call error", extra={"call_id": self._info.call_id, "error": str(error)})
+
+    async def finish(self, ending: Ending, media: Mapping[str, Any] | None) -> CallRecord:
+        """Closes the files, writes the call detail record and returns it."""
+        ended = self._clock.now()
+        if self._recording is not None:
+            await self._recording.close()
+        if self._transcript is not None:
+            await self._transcript.close()
+        record = self._record(ending, ended, media)
+        try:
+            await self._store.write(record)
+        except RecordError as error:
+            self.error(error)
+            record = self._record(ending, ended, media)
+        return record
+
+    def _record(self, ending: Ending, ended: float, media: Mapping[str, Any] | None) -> CallRecord:
+        recorded = self._recording is not None and self._recording.exists
+        transcribed = self._transcript is not None and self._transcript.exists
+        answered = self._answered
+        return CallRecord(
+            call_id=self._info.call_id,
+            called=self._info.called,
+            calling=self.calling,
+            peer=self._info.peer,
+            flavor=self.flavor,
+            route=self.route,
+            disposition=ending.disposition,
+            ended_by=ending.by,
+            reason=ending.reason,
+            status=ending.status,
+            setup=self._instant(self._began),
+            answered=None if answered is None else self._instant(answered),
+            ended=self._instant(ended),
+            setup_seconds=round((ended if answered is None else answered) - self._began, 3),
+            duration_seconds=0.0 if answered is None else round(ended - answered, 3),
+            timing=self._timing,
+            media=None if media is None else dict(media),
+            turns=list(self._turns),
+            errors=list(self._errors),
+            files=Files(
+                recording=self._files.recording if recorded else None,
+                transcript=self._files.transcript if transcribed else None,
+                cdr=self._files.cdr,
+            ),
+        )
+
+    def _greeted(self, record: TurnRecord) -> bool:
+        """Whether turn 0 is a greeting: nobody had spoken before it."""
+        return self._turns[0].number == 0 if self._turns else not record.heard
+
+    def _instant(self, at: float) -> datetime:
+        """Clock time as the record shows it: whole milliseconds."""
+        return datetime.fromtimestamp(round(self._epoch + at, 3), UTC)
+
+    def _media_time(self, at: float | None) -> float | None:
+        return None if at is None or self._answered is None else round(at - self._answered, 3)
+
+
+def transcript_lines(turn: Turn) -> list[dict[str, Any]]:
+    """What caller and agent said in `turn`, as entries of the transcript.
+
+    `who`: caller or agent. `start`, `end`: seconds from the beginning of the recording. `text`: as
+    recognised, or as the model wrote it; `spoken`: the part that the caller heard.
+    """
+    lines: list[dict[str, Any]] = []
+    if turn.heard:
+        lines.append(
+            {
+                "turn": turn.number,
+                "who": Party.CALLER.value,
+                "start": turn.caller_start,
+                "end": turn.caller_end,
+                "text": turn.heard,
+            }
+        )
+    if turn.reply:
+        lines.append(
+            {
+                "turn": turn.number,
+                "who": Party.AGENT.value,
+                "start": turn.agent_start,
+                "end": turn.agent_end,
+                "text": turn.reply,
+                "spoken": turn.spoken,
+                "interrupted": turn.interrupted,
+                "intent": turn.intent,
+            }
+        )
+    return lines

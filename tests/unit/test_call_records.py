@@ -1,0 +1,185 @@
+"""Call detail records, transcripts, file names, redaction."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.config.model import RecordSettings
+from connector.errors import RecordError
+from connector.interfaces import CallInfo, Party, TurnRecord, TurnTiming
+from connector.record import (
+    CallFiles,
+    CallRecord,
+    CallRecorder,
+    Disk,
+    Disposition,
+    Ending,
+    FileCdrStore,
+    redact,
+)
+from connector.record.files import write_atomically
+from tests.fakes.audio_port import FakeAudioPort
+from tests.fakes.cdr_store import FakeCdrStore
+from tests.fakes.clock import LoopClock
+
+NOVEMBER = 1_795_167_492.4174  # 2026-11-20 09:38:12.417 UTC
+
+
+@pytest_asyncio.fixture
+async def disk() -> AsyncIterator[Disk]:
+    made = Disk()
+    yield made
+    await made.aclose()
+
+
+def record(**changes: object) -> TurnRecord:
+    values: dict[str, object] = {
+        "generation": 1,
+        "heard": "",
+        "reply": "Hello.",
+        "spoken": "Hello.",
+        "interrupted": False,
+        "intent": None,
+        "timing": TurnTiming(),
+        **changes,
+    }
+    return TurnRecord(**values)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------ names
+
+
+def test_files_are_named_by_day_time_and_call() -> None:
+    files = CallFiles.of(NOVEMBER, "a84b4c76e66710@192.0.2.1")
+    assert files.recording == "2026-11-20/093812.417-a84b4c76e66710@192.0.2.1.wav"
+    assert files.transcript == "2026-11-20/093812.417-a84b4c76e66710@192.0.2.1.transcript.jsonl"
+    assert files.cdr == "2026-11-20/093812.417-a84b4c76e66710@192.0.2.1.cdr.json"
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=200))
+def test_no_call_id_leaves_the_folder(call_id: str) -> None:
+    folder, name = CallFiles.of(NOVEMBER, call_id).stem.split("/")
+    assert folder == "2026-11-20"
+    assert re.fullmatch(r"[A-Za-z0-9@._-]+", name)
+    assert len(name) < 100
+
+
+def test_call_ids_that_differ_in_odd_characters_alone_get_different_files() -> None:
+    names = {
+        CallFiles.of(NOVEMBER, call_id).stem for call_id in ("../../a", "..\\..\\a", ".._.._a", "x" * 80, "x" * 81)
+    }
+    assert len(names) == 5
+
+
+@pytest.mark.parametrize(
+    ("number", "redacted"), [("+4930123456", "***56"), ("1000", "***00"), ("12", "***"), ("", "***"), ("alice", "***")]
+)
+def test_redaction_keeps_two_digits(number: str, redacted: str) -> None:
+    assert redact(number) == redacted
+
+
+# ------------------------------------------------------------------ files
+
+
+async def test_a_record_is_written_whole_and_reads_back(tmp_path: Path, disk: Disk) -> None:
+    clock = LoopClock()
+    info = CallInfo("call-7", "1000", "+4930123456", peer="192.0.2.1:5060")
+    recorder = CallRecorder(info, RecordSettings(directory=tmp_path), disk, FileCdrStore(tmp_path, disk), clock)
+    recorder.flavor = "desk"
+    async with FakeAudioPort(clock) as port:
+        recorder.start(port)
+        recorder.turn(record())
+        await clock.sleep(0.1)
+        written = await recorder.finish(Ending(Disposition.ANSWERED, Party.CALLER, "hung up"), {"received": 5})
+    text = await disk.run((tmp_path / written.files.cdr).read_text)
+    assert CallRecord.model_validate_json(text) == written
+    plain = json.loads(text)
+    assert plain["version"] == 1
+    assert plain["call_id"] == "call-7"
+    assert plain["disposition"] == "answered"
+    assert plain["ended_by"] == "caller"
+    assert plain["timing"] == "wire"
+    assert plain["media"] == {"received": 5}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", plain["answered"])
+    assert written.files.recording is not None
+    assert written.files.transcript is not None
+    mode = (await disk.run((tmp_path / written.files.cdr).stat)).st_mode
+    assert stat.S_IMODE(mode) == 0o640, "recordings and numbers are nobody else's business"
+
+
+async def test_the_transcript_grows_turn_by_turn(tmp_path: Path, disk: Disk) -> None:
+    """What was said is there even if the process dies before the call ends."""
+    clock = LoopClock()
+    settings = RecordSettings(directory=tmp_path, audio=False)
+    recorder = CallRecorder(CallInfo("call-7", "1000", "200"), settings, disk, FakeCdrStore(), clock)
+    async with FakeAudioPort(clock) as port:
+        recorder.start(port)
+        recorder.turn(record(reply="Grüß Gott!", spoken="Grüß Gott!"))
+        recorder.turn(
+            record(heard="hours", reply="From nine to five.", spoken="From nine", interrupted=True, intent="h")
+        )
+        (path,) = await disk.run(lambda: list(tmp_path.glob("*/*.transcript.jsonl")))
+        lines = [json.loads(line) for line in (await disk.run(path.read_text)).splitlines()]
+        await recorder.finish(Ending(Disposition.ANSWERED, Party.CALLER, ""), None)
+    assert [(line["turn"], line["who"], line["text"]) for line in lines] == [
+        (0, "agent", "Grüß Gott!"),
+        (1, "caller", "hours"),
+        (1, "agent", "From nine to five."),
+    ]
+    assert lines[2]["spoken"] == "From nine"
+    assert lines[2]["interrupted"] is True
+    assert lines[2]["intent"] == "h"
+
+
+async def test_turns_count_from_one_without_a_greeting(disk: Disk, tmp_path: Path) -> None:
+    settings = RecordSettings(directory=tmp_path, audio=False, transcript=False)
+    recorder = CallRecorder(CallInfo("call-7", "1000", "200"), settings, disk, FakeCdrStore(), LoopClock())
+    assert [recorder.turn(record(heard="hello")).number, recorder.turn(record()).number] == [1, 2]
+
+
+async def test_an_error_of_a_turn_is_an_error_of_the_call(disk: Disk, tmp_path: Path) -> None:
+    settings = RecordSettings(directory=tmp_path, audio=False, transcript=False)
+    store = FakeCdrStore()
+    recorder = CallRecorder(CallInfo("call-7", "1000", "200"), settings, disk, store, LoopClock())
+    recorder.turn(record(error="vllm: connection refused"))
+    await recorder.finish(Ending(Disposition.FAILED, Party.SYSTEM, ""), None)
+    assert store.records[0].errors == ["vllm: connection refused"]
+
+
+async def test_a_record_is_never_half_there(tmp_path: Path, disk: Disk) -> None:
+    path = tmp_path / "folder" / "a.cdr.json"
+    await disk.run(partial(path.mkdir, parents=True))
+    with pytest.raises(OSError, match="directory"):
+        await disk.run(partial(write_atomically, path, "text"))
+    assert await disk.run(lambda: list(path.parent.iterdir())) == [path]
+
+
+async def test_bytes_that_are_no_text_do_not_cost_the_record(tmp_path: Path, disk: Disk) -> None:
+    """SIP headers may hold any byte; they come as surrogates (PEP 383)."""
+    info = CallInfo("call-\udcff", "10\udc80", "\udcfe", peer="192.0.2.1:5060")
+    settings = RecordSettings(directory=tmp_path, audio=False, transcript=False)
+    recorder = CallRecorder(info, settings, disk, FileCdrStore(tmp_path, disk), LoopClock())
+    written = await recorder.finish(Ending(Disposition.REJECTED, Party.SYSTEM, "no \udcff", 404), None)
+    assert written.called == "10\\udc80"
+    text = await disk.run((tmp_path / written.files.cdr).read_text)
+    assert CallRecord.model_validate_json(text) == written
+
+
+async def test_a_store_without_a_folder_says_so(tmp_path: Path, disk: Disk) -> None:
+    await disk.run(partial((tmp_path / "records").write_text, "not a folder"))
+    directory = tmp_path / "records"
+    settings = RecordSettings(directory=directory, audio=False, transcript=False)
+    recorder = CallRecorder(CallInfo("call-7", "1", "2"), settings, disk, FileCdrStore(directory, disk), LoopClock())
+    written = await recorder.finish(Ending(Disposition.FAILED, Party.SYSTEM, ""), None)
+    assert len(written.errors) == 1
+    assert written.errors[0].startswith(f"{RecordError.__name__}: {directory}")

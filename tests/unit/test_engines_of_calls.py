@@ -1,0 +1,157 @@
+"""The engines that calls share: one for each choice, started together, retried alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from connector.call.engines import FIRST_RETRY, LONGEST_RETRY, Engines
+from connector.config.model import EngineChoice, Flavor
+from connector.errors import EngineUnreachable, Overloaded, PackageMissing
+from connector.host import LocalEngineHost
+from connector.interfaces import Engine, EngineContext, EngineDescriptor, EngineKind, EngineOptions
+from tests.fakes.clock import LoopClock, virtual_time
+
+
+class Options(EngineOptions):
+    voice: str = "slt"
+    words: list[str] = []  # noqa: RUF012 - pydantic copies it; a list cannot be hashed, which is the point
+
+
+class Flaky:
+    """An engine whose `attempts` say how each start or check goes: an error, or None."""
+
+    def __init__(self, *attempts: Exception | None, start_seconds: float = 0.0) -> None:
+        self.attempts = list(attempts)
+        self.start_seconds = start_seconds
+        self.tried: list[float] = []
+        self.closed = 0
+        self.clock = LoopClock()
+
+    async def start(self) -> None:
+        await self.clock.sleep(self.start_seconds)
+        await self.check()
+
+    async def check(self) -> None:
+        self.tried.append(round(self.clock.now(), 3))
+        if self.attempts and (error := self.attempts.pop(0)) is not None:
+            raise error
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+def flavor(name: str, llm: str = "llm", **options: object) -> Flavor:
+    return Flavor(name=name, llm=EngineChoice(engine=llm, options=Options(**options)))  # type: ignore[arg-type]
+
+
+class Made:
+    """Descriptors by name, and what they loaded."""
+
+    def __init__(self, **engines: Flaky | Exception) -> None:
+        self.loaded: list[tuple[str, str]] = []
+        self.descriptors = {
+            name: EngineDescriptor(name, EngineKind.LLM, Options, "fake", partial(self._load, name, engine))
+            for name, engine in engines.items()
+        }
+
+    def _load(self, name: str, engine: Flaky | Exception, options: Options, context: EngineContext) -> Engine:
+        self.loaded.append((name, options.voice))
+        if isinstance(engine, Exception):
+            raise engine
+        return engine
+
+
+@asynccontextmanager
+async def engines_of(made: Made) -> AsyncIterator[Engines]:
+    engines = Engines(made.descriptors, EngineContext(LocalEngineHost(), Path()), LoopClock(), load_here)
+    yield engines
+    await engines.aclose()
+
+
+async def load_here(descriptor: EngineDescriptor, options: EngineOptions, context: EngineContext) -> Engine:
+    """Threads are not for virtual time."""
+    return descriptor.load(options, context)
+
+
+def down(engine: str = "llm") -> EngineUnreachable:
+    return EngineUnreachable(engine, "connection refused")
+
+
+@virtual_time
+async def test_flavors_share_an_engine_with_the_same_options_alone() -> None:
+    made = Made(llm=Flaky())
+    flavors = [flavor("a"), flavor("b"), flavor("c", voice="rms"), flavor("d", words=["x"]), flavor("e", words=["x"])]
+    async with engines_of(made) as engines:
+        await engines.start(flavors)
+        assert made.loaded == [("llm", "slt"), ("llm", "rms"), ("llm", "slt")]
+        assert [engines.problem(each) for each in flavors] == [""] * 5
+
+
+@virtual_time
+async def test_engines_start_at_the_same_time() -> None:
+    made = Made(one=Flaky(start_seconds=30), two=Flaky(start_seconds=20))
+    async with engines_of(made) as engines:
+        await engines.start([flavor("a", "one"), flavor("b", "two")])
+        assert LoopClock().now() == 30
+
+
+@virtual_time
+async def test_an_engine_that_fails_stops_no_other_and_says_why() -> None:
+    missing = PackageMissing("two", "pip install 'voxtrunk[local]'")
+    made = Made(one=Flaky(), two=missing, three=Flaky(ZeroDivisionError("a bug")))
+    async with engines_of(made) as engines:
+        await engines.start([flavor("a", "one"), flavor("b", "two"), flavor("c", "three")])
+        assert engines.problem(flavor("a", "one")) == ""
+        assert engines.problem(flavor("b", "two")) == "two: pip install 'voxtrunk[local]'"
+        assert engines.problem(flavor("c", "three")) == "three: internal error (ZeroDivisionError('a bug'))"
+        assert [status.ready for status in engines.statuses] == [True, False, False]
+        with pytest.raises(Overloaded, match="pip install"):
+            _ = engines.shared(EngineChoice(engine="two", options=Options())).engine
+
+
+@virtual_time
+async def test_a_failed_engine_is_tried_again_at_growing_distances() -> None:
+    engine = Flaky(*[down()] * 9)
+    async with engines_of(Made(llm=engine)) as engines:
+        await engines.start([flavor("a")])
+        await LoopClock().sleep(300)
+        assert engines.problem(flavor("a")) == ""
+        assert engines.statuses[0].failures == 9
+    distances = [round(after - before, 3) for before, after in zip(engine.tried, engine.tried[1:], strict=False)]
+    assert distances == [FIRST_RETRY, 2, 4, 8, 16, 32, LONGEST_RETRY, LONGEST_RETRY, LONGEST_RETRY]
+
+
+@virtual_time
+async def test_a_suspected_engine_is_checked_and_back_when_it_is_well() -> None:
+    engine = Flaky(None, down(), None)
+    async with engines_of(Made(llm=engine)) as engines:
+        await engines.start([flavor("a")])
+        await LoopClock().sleep(100)
+        engines.suspect(flavor("a"))
+        await LoopClock().sleep(0.1)
+        assert engines.problem(flavor("a")) == "llm: connection refused"
+        await LoopClock().sleep(FIRST_RETRY + 0.1)
+        assert engines.problem(flavor("a")) == ""
+    assert engine.tried == [0, 100, 101]
+
+
+@virtual_time
+async def test_an_engine_nobody_started_yet_is_starting() -> None:
+    async with engines_of(Made(llm=Flaky())) as engines:
+        assert engines.problem(flavor("a")) == "llm: starting"
+
+
+@virtual_time
+async def test_every_start_is_followed_by_a_close_failed_ones_too() -> None:
+    failing, working = Flaky(down(), down()), Flaky()
+    made = Made(llm=failing, other=working)
+    async with engines_of(made) as engines:
+        await engines.start([flavor("a"), flavor("b", "other")])
+        await LoopClock().sleep(FIRST_RETRY + 0.1)
+        assert failing.closed == 2
+    assert (failing.closed, working.closed) == (2, 1)

@@ -1,0 +1,208 @@
+"""The turn state machine, endpointing, barge-in and the keypad."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from connector.config.model import TurnSettings
+from connector.errors import ProtocolError
+from connector.turn.barge_in import speech_needed
+from connector.turn.endpointing import Endpointing, SpeechEnded, SpeechStarted
+from connector.turn.keypad import KEYPAD_END, KEYPAD_LIMIT, KEYPAD_PAUSE, Keypad
+from connector.turn.state import TRANSITIONS, Turn, TurnEvent, TurnMachine, diagram
+
+SETTINGS = TurnSettings()
+WINDOW = 0.032
+
+
+def feed(endpointing: Endpointing, *stretches: tuple[float, float], needed: float = SETTINGS.start_seconds) -> list:
+    """Feeds windows of (seconds, probability) stretches from media time 0 and returns what they decide."""
+    decisions = []
+    probabilities = [probability for seconds, probability in stretches for _ in range(round(seconds / WINDOW))]
+    for index, probability in enumerate(probabilities):
+        decisions.append(endpointing.feed((index + 1) * WINDOW, WINDOW, probability, needed))
+    return [decision for decision in decisions if decision is not None]
+
+
+# ------------------------------------------------------------------------------ state
+
+
+def test_a_plain_exchange() -> None:
+    machine = TurnMachine()
+    turns = [
+        machine.apply(event)
+        for event in (
+            TurnEvent.CALLER_STARTED,
+            TurnEvent.CALLER_FINISHED,
+            TurnEvent.VOICE_STARTED,
+            TurnEvent.REPLY_OVER,
+        )
+    ]
+    assert turns == [Turn.CALLER_SPEAKING, Turn.THINKING, Turn.SPEAKING, Turn.LISTENING]
+
+
+@pytest.mark.parametrize("turn", Turn)
+@pytest.mark.parametrize("event", TurnEvent)
+def test_what_the_table_lacks_raises_and_changes_nothing(turn: Turn, event: TurnEvent) -> None:
+    machine = reached(turn)
+    if (turn, event) in TRANSITIONS:
+        assert machine.apply(event) is TRANSITIONS[turn, event] is machine.turn
+    else:
+        with pytest.raises(ProtocolError, match=event.value):
+            machine.apply(event)
+        assert machine.turn is turn
+
+
+def reached(turn: Turn) -> TurnMachine:
+    """A machine that has come to `turn` by the shortest way."""
+    ways = {
+        Turn.LISTENING: (),
+        Turn.CALLER_SPEAKING: (TurnEvent.CALLER_STARTED,),
+        Turn.THINKING: (TurnEvent.PROMPT_DUE,),
+        Turn.SPEAKING: (TurnEvent.PROMPT_DUE, TurnEvent.VOICE_STARTED),
+    }
+    machine = TurnMachine()
+    for event in ways[turn]:
+        machine.apply(event)
+    return machine
+
+
+def test_the_agent_can_be_interrupted_wherever_it_has_the_turn() -> None:
+    for turn in (Turn.THINKING, Turn.SPEAKING):
+        assert TRANSITIONS[turn, TurnEvent.CALLER_STARTED] is Turn.CALLER_SPEAKING
+        assert TRANSITIONS[turn, TurnEvent.KEY_PRESSED] is Turn.LISTENING
+
+
+def test_every_turn_leads_back_to_listening() -> None:
+    for start in Turn:
+        seen, reach = {start}, [start]
+        while reach:
+            here = reach.pop()
+            following = {there for (turn, _), there in TRANSITIONS.items() if turn is here} - seen
+            seen |= following
+            reach += following
+        assert Turn.LISTENING in seen
+
+
+def test_the_diagram_shows_the_whole_table() -> None:
+    lines = diagram().splitlines()
+    assert lines[0] == "stateDiagram-v2"
+    assert "    [*] --> LISTENING" in lines
+    assert "    SPEAKING --> CALLER_SPEAKING: caller started" in lines
+    assert len(lines) == 2 + len(TRANSITIONS)
+
+
+# ------------------------------------------------------------------------------ endpointing
+
+
+def test_speech_between_silences() -> None:
+    started, ended = feed(Endpointing(SETTINGS), (0.32, 0.1), (0.96, 0.9), (1.28, 0.1))
+    assert started == SpeechStarted(pytest.approx(0.32), pytest.approx(0.32 + 3 * WINDOW))
+    assert ended.end == pytest.approx(1.28)
+    assert ended.at - ended.end == pytest.approx(SETTINGS.end_silence, abs=WINDOW)
+    assert not ended.cut
+
+
+def test_silence_is_counted_in_audio_whatever_the_window() -> None:
+    for window in (0.01, 0.032, 0.1):
+        endpointing = Endpointing(SETTINGS)
+        decided = [
+            decision
+            for index in range(1, round(4 / window))
+            if (decision := endpointing.feed(index * window, window, float(index * window < 1.0), 0.09))
+        ]
+        [_, ended] = decided
+        assert ended.at - ended.end == pytest.approx(SETTINGS.end_silence, abs=window)
+
+
+def test_a_click_is_no_speech() -> None:
+    assert feed(Endpointing(SETTINGS), (0.32, 0.1), (0.064, 0.99), (0.32, 0.1), (0.064, 0.99), (1.0, 0.1)) == []
+
+
+def test_a_dip_of_one_window_does_not_break_the_start() -> None:
+    [started] = feed(Endpointing(SETTINGS), (0.064, 0.9), (0.032, 0.1), (0.064, 0.9))
+    assert started == SpeechStarted(0.0, pytest.approx(4 * WINDOW))
+
+
+def test_a_longer_dip_begins_anew() -> None:
+    [started] = feed(Endpointing(SETTINGS), (0.064, 0.9), (0.064, 0.1), (0.096, 0.9))
+    assert started.onset == pytest.approx(0.128)
+
+
+def test_speech_once_begun_lasts_a_little_below_the_threshold() -> None:
+    assert len(feed(Endpointing(SETTINGS), (0.32, 0.6), (2.0, 0.4))) == 1
+    assert len(feed(Endpointing(SETTINGS), (0.32, 0.6), (2.0, 0.3))) == 2
+    assert feed(Endpointing(SETTINGS), (2.0, 0.4)) == []
+
+
+def test_a_pause_shorter_than_the_end_of_a_turn_is_part_of_it() -> None:
+    decisions = feed(Endpointing(SETTINGS), (0.5, 0.9), (0.576, 0.1), (0.5, 0.9), (1.0, 0.1))
+    assert [type(decision) for decision in decisions] == [SpeechStarted, SpeechEnded]
+
+
+def test_endless_speech_is_cut_once_and_then_needs_a_pause() -> None:
+    settings = SETTINGS.model_copy(update={"max_seconds": 5.0})
+    decisions = feed(Endpointing(settings), (20.0, 0.9), (1.0, 0.1), (1.0, 0.9))
+    started, cut, again = decisions
+    assert isinstance(started, SpeechStarted)
+    assert cut == SpeechEnded(pytest.approx(5.0, abs=WINDOW), pytest.approx(5.0, abs=WINDOW), cut=True)
+    assert isinstance(again, SpeechStarted)
+    assert again.onset > 20.9
+
+
+def test_a_reset_forgets_speech_in_progress() -> None:
+    endpointing = Endpointing(SETTINGS)
+    assert len(feed(endpointing, (0.5, 0.9))) == 1
+    assert endpointing.hears_speech
+    endpointing.reset()
+    assert not endpointing.hears_speech
+    assert feed(endpointing, (2.0, 0.1)) == []
+
+
+# ------------------------------------------------------------------------------ barge-in
+
+
+def test_it_takes_more_speech_to_interrupt_than_to_begin() -> None:
+    for turn in (Turn.LISTENING, Turn.THINKING):
+        assert speech_needed(turn, SETTINGS) == SETTINGS.start_seconds
+    assert speech_needed(Turn.SPEAKING, SETTINGS) == SETTINGS.barge_in_seconds > SETTINGS.start_seconds
+
+
+def test_without_barge_in_nothing_interrupts() -> None:
+    settings = SETTINGS.model_copy(update={"barge_in": False})
+    assert speech_needed(Turn.SPEAKING, settings) == math.inf
+    assert feed(Endpointing(settings), (10.0, 0.9), needed=math.inf) == []
+
+
+def test_barge_in_takes_barge_in_seconds_of_speech() -> None:
+    [started] = feed(Endpointing(SETTINGS), (0.32, 0.1), (0.96, 0.9), needed=SETTINGS.barge_in_seconds)
+    assert started.at - started.onset == pytest.approx(SETTINGS.barge_in_seconds)
+
+
+# ------------------------------------------------------------------------------ keypad
+
+
+def test_a_pause_completes_an_entry() -> None:
+    keypad = Keypad()
+    assert keypad.press("1") is None
+    assert keypad.wait(KEYPAD_PAUSE - 0.02) is None
+    assert keypad.press("2") is None
+    assert keypad.wait(KEYPAD_PAUSE - 0.02) is None
+    assert keypad.pending
+    assert keypad.wait(0.02) == "12"
+    assert not keypad.pending
+    assert keypad.wait(KEYPAD_PAUSE) is None
+
+
+def test_the_hash_key_completes_an_entry_at_once() -> None:
+    keypad = Keypad()
+    assert [keypad.press(key) for key in "4*2#"] == [None, None, None, "4*2"]
+    assert keypad.press(KEYPAD_END) == "#"
+
+
+def test_an_entry_has_an_end() -> None:
+    keypad = Keypad()
+    entries = [keypad.press("7") for _ in range(KEYPAD_LIMIT)]
+    assert entries == [None] * (KEYPAD_LIMIT - 1) + ["7" * KEYPAD_LIMIT]
