@@ -1,0 +1,440 @@
+"""The embedded endpoint: a SIP user agent over UDP for laptops and labs (RFC 3261 UAS and UAC).
+
+It serves calls without a SIP server beside it, on loopback, or further where an allow-list or
+digest users keep strangers out. No TLS, no registrar, no trunks: OpenSIPS does those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import quote
+
+from connector.config.model import MediaSettings, SipSettings
+from connector.errors import (
+    BadRequest,
+    CallFailed,
+    ConfigError,
+    Forbidden,
+    MediaError,
+    Overloaded,
+    Problem,
+    Unauthorized,
+    VoxtrunkError,
+)
+from connector.interfaces import CallInfo, Clock, Leg
+from connector.leg.embedded_leg import ALLOW, CAPABILITIES, KNOWN, EmbeddedLeg, Incoming, contact
+from connector.leg.invitation import Identity, Invitation
+from connector.leg.rtp_audio import RtpAudio
+from connector.leg.sip_socket import SipSocket
+from connector.sip.bodies import UnsupportedMediaType, sdp_body
+from connector.sip.dialog import Dialog, DialogId, contact_uri
+from connector.sip.digest import DigestClient, DigestServer, Stale
+from connector.sip.message import (
+    DEFAULT_PORT,
+    Address,
+    Request,
+    Response,
+    Uri,
+    from_tag,
+    parse_name_addr,
+    parse_uri,
+    respond,
+    stateless_tag,
+    to_tag,
+    tokens,
+)
+from connector.sip.offer_answer import Negotiation, choose
+from connector.sip.sdp import SessionDescription, parse_sdp
+from connector.sip.transactions import Key, Timing, cancelled_key
+from connector.udp.ports import PortPool
+from connector.udp.ticker import Ticker
+
+log = logging.getLogger(__name__)
+
+IN_DIALOG = frozenset({"BYE", "INFO", "UPDATE", "NOTIFY", "PRACK"})
+"""Methods that make sense within a call alone: outside of one they are answered 481."""
+
+KEPT_HEADERS = ("User-Agent", "Subject", "P-Asserted-Identity", "Diversion", "History-Info")
+"""Headers of an INVITE that `CallInfo` carries, besides all that begin with X-."""
+
+CLOSING_SECONDS = 2.0
+"""How long `aclose` waits for the answers to its BYEs."""
+
+
+class EmbeddedEndpoint:
+    """The user agent. `on_call` gets each incoming leg once it may be answered: admitted, its media open.
+
+    Refused before that: 400, 415, 416, 420, 482, 488, and 401, 403, 503 by `sip`'s settings. The called
+    number is not looked at: `on_call` rejects with 404.
+    """
+
+    def __init__(
+        self,
+        sip: SipSettings,
+        media: MediaSettings,
+        *,
+        clock: Clock,
+        ticker: Ticker,
+        ports: PortPool,
+        on_call: Callable[[Leg], None],
+        timing: Timing | None = None,
+    ) -> None:
+        self._sip = sip
+        self._media = media
+        self._clock = clock
+        self._ticker = ticker
+        self._ports = ports
+        self._on_call = on_call
+        self._socket = SipSocket(clock, timing or Timing(), _advertised(sip.advertise), self._on_request, self._on_ack)
+        self._host, self._port = listen_address(sip.listen)
+        self._digest = (
+            DigestServer(
+                sip.realm,
+                {user.name: user.password.get_secret_value() for user in sip.users},
+                secrets.token_bytes(32),
+            )
+            if sip.users
+            else None
+        )
+        self._dialogs: dict[DialogId, EmbeddedLeg] = {}
+        self._invited: dict[Key, EmbeddedLeg] = {}
+        """Incoming legs without a final answer, for CANCEL."""
+        self._opening: dict[Key, Request] = {}
+        """Admitted INVITEs whose media is being opened."""
+        self._calls: set[EmbeddedLeg] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._closing = False
+
+    # ---------------------------------------------------------------- life
+
+    async def start(self) -> None:
+        """Binds. Raises `MediaError` (port taken, address not local), `ConfigError` (open to strangers)."""
+        if not ipaddress.ip_address(self._host).is_loopback and not (self._sip.allow or self._digest):
+            raise ConfigError(
+                [
+                    Problem(
+                        "voxtrunk.yml",
+                        0,
+                        "sip.listen",
+                        f"{self._sip.listen} is reachable by strangers",
+                        "list the networks that may call in sip.allow, or users in sip.users, or listen on 127.0.0.1",
+                    )
+                ]
+            )
+        await self._socket.open(self._host, self._port)
+
+    async def aclose(self) -> None:
+        """Refuses new calls, hangs up all others, and closes. Idempotent."""
+        self._closing = True
+        for leg in tuple(self._calls):
+            await leg.hang_up("shutdown")
+        try:
+            async with asyncio.timeout(CLOSING_SECONDS):
+                await self._socket.drained()
+        except TimeoutError:
+            log.info("closed before every BYE was answered")
+        self._socket.close()
+        for leg in self._dialogs.values():
+            leg.abandon()
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    @property
+    def local(self) -> Address:
+        """Address and port of the SIP socket."""
+        return self._socket.bound
+
+    @property
+    def calls(self) -> int:
+        """Calls that count against `max_calls`."""
+        return len(self._calls) + len(self._opening)
+
+    # ---------------------------------------------------------------- calling
+
+    async def dial(
+        self,
+        uri: str,
+        *,
+        calling: str = "voxtrunk",
+        username: str | None = None,
+        password: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        on_provisional: Callable[[int, str], None] | None = None,
+    ) -> Leg:
+        """Calls `uri` and returns the answered leg; cancelling the task cancels the call.
+
+        `calling`: user part of From. `username`, `password`: for digest, where the peer asks.
+        `headers`: more headers for the INVITE. `on_provisional(status, reason)`: 180 and the like.
+        Raises `CallFailed` with the final status (408: nobody answered), `BadRequest` for an URI
+        that is none, `MediaError` where no socket can be had.
+        """
+        target = parse_uri(uri)
+        if target.scheme != "sip" or (target.parameters.get("transport") or "udp").lower() != "udp":
+            raise BadRequest("only sip: URIs over UDP can be called")
+        peer = await _resolve(target, socket.AF_INET6 if ":" in self.local[0] else socket.AF_INET)
+        sent_by = self._socket.sent_by(peer[0])
+        audio = await self._open_audio(peer[0])
+        negotiation = Negotiation(sent_by[0], audio.local[1], _session_id())
+        credentials = None
+        if password is not None:
+            credentials = DigestClient(username or calling, password, lambda: secrets.token_hex(8))
+        host = f"[{sent_by[0]}]" if ":" in sent_by[0] else sent_by[0]
+        local = f"<sip:{quote(calling, safe='+*')}@{host}:{sent_by[1]}>;tag={secrets.token_hex(8)}"
+        identity = Identity(target, local, contact(sent_by), f"{secrets.token_hex(16)}@{host}")
+        info = CallInfo(identity.call_id, target.user or "", calling, peer=f"{peer[0]}:{peer[1]}")
+        early: list[SessionDescription] = []
+
+        def provisional(response: Response) -> None:
+            early.extend(_early_description(response))
+            if on_provisional is not None:
+                on_provisional(response.code, response.phrase)
+
+        def establish(dialog: Dialog, response: Response) -> EmbeddedLeg:
+            body = sdp_body(response)
+            # Who sent the answer in a 183 need not repeat it, some do not.
+            if body is None and early:
+                negotiation.accept(early[-1])
+            else:
+                negotiation.accept(parse_sdp(body or b""))
+            leg = EmbeddedLeg(self._socket, self, info, dialog, negotiation, audio, credentials=credentials)
+            self._calls.add(leg)
+            self._dialogs[dialog.id] = leg
+            return leg
+
+        invitation = Invitation(
+            self._socket,
+            identity,
+            peer,
+            str(negotiation.offer()).encode(),
+            headers=headers or {},
+            credentials=credentials,
+            establish=establish,
+            on_provisional=provisional,
+        )
+        try:
+            return await invitation.answered()
+        except BaseException:
+            invitation.cancel()
+            await audio.aclose()
+            raise
+
+    # ---------------------------------------------------------------- LegOwner
+
+    def ended(self, leg: EmbeddedLeg) -> None:
+        self._calls.discard(leg)
+        self._invited = {key: other for key, other in self._invited.items() if other is not leg}
+
+    def closed(self, leg: EmbeddedLeg) -> None:
+        self._dialogs.pop(leg.dialog_id, None)
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---------------------------------------------------------------- requests
+
+    def _on_ack(self, request: Request, source: Address) -> None:
+        leg = self._dialogs.get(DialogId(request.call_id, to_tag(request), from_tag(request)))
+        if leg is not None:
+            leg.on_ack(request)
+
+    def _on_request(self, key: Key, request: Request, source: Address) -> None:
+        method, tag = request.method, to_tag(request)
+        if method == "CANCEL":
+            self._cancel(key, request)
+        elif unsupported := tokens(request, "Require"):
+            self._respond(key, request, 420, {"Unsupported": ", ".join(unsupported)})
+        elif tag:
+            leg = self._dialogs.get(DialogId(request.call_id, tag, from_tag(request)))
+            if leg is None:
+                self._respond(key, request, 481)
+            else:
+                leg.on_request(key, request, source)
+        elif method == "INVITE":
+            self._invite(key, request, source)
+        elif method == "OPTIONS":
+            stranger = self._digest is None and not self._trusted(source)
+            self._respond(key, request, 403 if stranger else 200, None if stranger else CAPABILITIES)
+        elif method in IN_DIALOG:
+            self._respond(key, request, 481)
+        else:
+            self._respond(key, request, 405 if method in KNOWN else 501, {"Allow": ALLOW})
+
+    def _respond(self, key: Key, request: Request, status: int, headers: Mapping[str, str] | None = None) -> None:
+        response = respond(request, status, to_tag=stateless_tag(request))
+        for name, value in (headers or {}).items():
+            response.headers.set(name, value)
+        self._socket.respond(key, response)
+
+    def _cancel(self, key: Key, request: Request) -> None:
+        """RFC 3261 section 9.2: 200 to the CANCEL, and 487 to what it cancels where that is not answered."""
+        invite = cancelled_key(request)
+        if not self._socket.known(invite):
+            self._respond(key, request, 481)
+            return
+        self._respond(key, request, 200)
+        if leg := self._invited.get(invite):
+            leg.cancel()
+        elif opening := self._opening.pop(invite, None):
+            self._respond(invite, opening, 487)
+
+    def _invite(self, key: Key, request: Request, source: Address) -> None:
+        self._respond(key, request, 100)
+        try:
+            self._admit(request, source)
+            if self._socket.merged(key, request):
+                self._respond(key, request, 482)
+                return
+            if request.uri.scheme not in ("sip", "sips", "tel"):
+                self._respond(key, request, 416)
+                return
+            contact_uri(request)
+            body = sdp_body(request)
+            offer = None if body is None else parse_sdp(body)
+            if offer is not None:
+                choose(offer, self._socket.local_ip(source[0]))
+            if self._closing or self.calls >= self._sip.max_calls:
+                raise Overloaded("the cap on calls is reached", self._sip.retry_after)
+        except VoxtrunkError as error:
+            self._refuse(key, request, error)
+            return
+        self._opening[key] = request
+        self.spawn(self._open(Incoming(key, request, offer), source))
+
+    def _admit(self, request: Request, source: Address) -> None:
+        """Raises `Forbidden`, or `Unauthorized` where digest could still let the caller in."""
+        if self._trusted(source):
+            return
+        if self._digest is None:
+            raise Forbidden("the address is not on the allow-list")
+        credentials = request.headers.getlist("Authorization")
+        self._digest.verify(request.method, credentials, self._clock.now())
+
+    def _trusted(self, source: Address) -> bool:
+        address = ipaddress.ip_address(source[0].partition("%")[0])
+        if any(address in network for network in self._sip.allow):
+            return True
+        loopback = ipaddress.ip_address(self._socket.bound[0]).is_loopback
+        return self._digest is None and loopback and address.is_loopback
+
+    def _refuse(self, key: Key, request: Request, error: VoxtrunkError) -> None:
+        log.info("call refused: %s", error, extra={"call_id": request.call_id})
+        response = respond(request, error.sip_status, error.sip_reason, to_tag=stateless_tag(request))
+        if isinstance(error, Unauthorized) and self._digest is not None:
+            challenges = self._digest.challenges(self._clock.now(), stale=isinstance(error, Stale))
+            response.headers.setlist("WWW-Authenticate", challenges)
+        if isinstance(error, UnsupportedMediaType):
+            response.headers.set("Accept", error.accept)
+        if error.retry_after is not None:
+            response.headers.set("Retry-After", str(error.retry_after))
+        if error.sip_status in (400, 488):
+            text = str(error).replace("\\", "").replace('"', "'")
+            response.headers.set("Warning", f'399 voxtrunk "{text}"')
+        self._socket.respond(key, response)
+
+    async def _open(self, incoming: Incoming, source: Address) -> None:
+        """Opens the media of an admitted call and hands it over."""
+        key, request = incoming.key, incoming.request
+        try:
+            audio = await self._open_audio(source[0])
+        except MediaError as error:
+            if self._opening.pop(key, None) is not None:
+                self._refuse(key, request, error)
+            return
+        if self._opening.pop(key, None) is None:
+            await audio.aclose()  # cancelled meanwhile
+            return
+        if self._closing:
+            self._refuse(key, request, Overloaded("the endpoint closes", self._sip.retry_after))
+            await audio.aclose()
+            return
+        address = self._socket.local_ip(source[0])
+        dialog = Dialog.from_request(request, secrets.token_hex(8), source, secrets.randbelow(2**16))
+        negotiation = Negotiation(address, audio.local[1], _session_id())
+        leg = EmbeddedLeg(
+            self._socket, self, _call_info(request, source), dialog, negotiation, audio, incoming=incoming
+        )
+        self._calls.add(leg)
+        self._invited[key] = leg
+        self._dialogs[dialog.id] = leg
+        self._on_call(leg)
+
+    async def _open_audio(self, peer: str) -> RtpAudio:
+        return await RtpAudio.open(
+            address=self._socket.bind_ip(peer),
+            ports=self._ports,
+            ticker=self._ticker,
+            clock=self._clock,
+            timeout=self._media.timeout,
+        )
+
+
+def listen_address(listen: str) -> Address:
+    """ADDRESS:PORT, IPv6 in brackets. Raises `ConfigError`."""
+    host, _, port = listen.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    try:
+        ipaddress.ip_address(host)
+        number = int(port)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 65536:
+        hint = "ADDRESS:PORT with a numeric address, such as 127.0.0.1:5060"
+        raise ConfigError([Problem("voxtrunk.yml", 0, "sip.listen", f"{listen!r} is no address to listen on", hint)])
+    return host, number
+
+
+def _advertised(address: str | None) -> str | None:
+    """Raises `ConfigError` where it is no address."""
+    try:
+        return None if address is None else str(ipaddress.ip_address(address.strip("[]")))
+    except ValueError:
+        hint = "a numeric address, such as 192.0.2.10"
+        problem = Problem("voxtrunk.yml", 0, "sip.advertise", f"{address!r} is no address", hint)
+        raise ConfigError([problem]) from None
+
+
+def _session_id() -> int:
+    return secrets.randbelow(2**31) + 1
+
+
+def _call_info(request: Request, source: Address) -> CallInfo:
+    party = parse_name_addr(request.headers["From"])
+    return CallInfo(
+        call_id=request.call_id,
+        called=request.uri.user or "",
+        calling=party.uri.user or "",
+        calling_name=party.name,
+        peer=f"{source[0]}:{source[1]}",
+        headers={
+            name: request.headers[name]
+            for name in request.headers.keys()  # noqa: SIM118  (Headers is no mapping)
+            if name in KEPT_HEADERS or name.lower().startswith("x-")
+        },
+    )
+
+
+def _early_description(response: Response) -> list[SessionDescription]:
+    """The SDP of a provisional response, where there is a readable one."""
+    try:
+        body = sdp_body(response)
+        return [] if body is None else [parse_sdp(body)]
+    except VoxtrunkError:
+        return []
+
+
+async def _resolve(target: Uri, family: socket.AddressFamily) -> Address:
+    """Where to send requests for `target`: an address that our socket can reach. Raises `CallFailed`."""
+    host, port = target.host.strip("[]"), target.port or DEFAULT_PORT
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise CallFailed(503, f"{host} cannot be resolved: {error.strerror or error}") from error
+    address = found[0][4]
+    return str(address[0]), int(address[1])
