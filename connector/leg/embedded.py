@@ -142,7 +142,9 @@ class EmbeddedEndpoint:
         for leg in self._dialogs.values():
             leg.abandon()
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            # `wait` does not yield where all are done, and their own callbacks would never run.
+            done, _ = await asyncio.wait(self._tasks)
+            self._tasks -= done
 
     @property
     def local(self) -> Address:
