@@ -421,9 +421,9 @@ class EngineContext:
 
 
 class EngineOptions(BaseModel):
-    """Base of every engine's options: unknown keys are errors."""
+    """Base of every engine's options: unknown keys are errors; the string below a field describes it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class EngineKind(Enum):

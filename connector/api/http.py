@@ -21,7 +21,7 @@ OPEN = frozenset({"/healthz", "/readyz"})
 class EngineReadiness(BaseModel):
     """One engine of `/readyz`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     engine: str
     kind: str
@@ -32,7 +32,7 @@ class EngineReadiness(BaseModel):
 class Readiness(BaseModel):
     """Answer of `/readyz`: 200 where `ready`, else 503."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     ready: bool
     """Calls are taken, and every flavor that a number leads to can answer."""
@@ -47,7 +47,7 @@ class Readiness(BaseModel):
 class CallSummary(BaseModel):
     """One call in progress."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     call_id: Text
     called: Text
@@ -61,7 +61,7 @@ class CallSummary(BaseModel):
 class CallList(BaseModel):
     """Answer of `/v1/calls`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     calls: list[CallSummary]
 

@@ -103,7 +103,9 @@ class DigestUser(Section):
     """A user who may call with digest credentials (RFC 3261 section 22, RFC 8760)."""
 
     name: Annotated[str, Field(min_length=1)]
+    """As the phone gives it."""
     password: Annotated[SecretStr, Field(min_length=1)]
+    """By reference only: `${NAME}` or `${file:/path}`."""
 
 
 class SipSettings(Section):
@@ -114,9 +116,11 @@ class SipSettings(Section):
     advertise: Annotated[str, AfterValidator(_address)] | None = None
     """Address that peers see, where it is not the listening one."""
     allow: tuple[Annotated[Network, BeforeValidator(_network)], ...] = ()
-    """Networks that may call without credentials. Loopback always may when the endpoint listens on loopback."""
+    """Networks that may call without credentials; loopback may too where it is listened on and there are no `users`."""
     realm: str = "voxtrunk"
+    """What phones are told that the credentials are for."""
     users: tuple[DigestUser, ...] = ()
+    """Who may call with digest credentials (SHA-256 or MD5) from anywhere else."""
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Calls at once; one more is answered 503."""
     retry_after: Annotated[int, Field(ge=1, le=3600)] = 5
@@ -146,9 +150,11 @@ class RecordSettings(Section):
     """What a call leaves behind."""
 
     directory: Path = Path("records")
+    """Where; a relative path begins beside voxtrunk.yml."""
     audio: bool = True
     """Stereo WAV: caller left, agent right."""
     transcript: bool = True
+    """What was said, a line of JSON for each."""
     redact_numbers: bool = False
     """Keep only the last two digits of calling numbers in CDR, transcript and log."""
     min_free_mb: Annotated[int, Field(ge=0)] = 500
@@ -159,6 +165,7 @@ class HttpSettings(Section):
     """Health, readiness and metrics."""
 
     listen: Listen = "127.0.0.1:8080"
+    """ADDRESS:PORT of the TCP socket."""
     token: SecretStr | None = None
     """Bearer token for all but /healthz and /readyz; required off loopback."""
 
@@ -188,9 +195,10 @@ class TurnSettings(Section):
     """A window at or above it is speech."""
     start_seconds: Annotated[float, Field(gt=0, le=1)] = 0.09
     """Speech that begins a turn."""
-    end_silence: Annotated[float, Field(ge=0.1, le=5)] = 0.6
+    end_silence: Annotated[float, Field(ge=0.1, le=5)] = 0.45
     """Silence that ends a turn."""
     barge_in: bool = True
+    """Whether the caller may interrupt by speaking; a key always interrupts."""
     barge_in_seconds: Annotated[float, Field(gt=0, le=2)] = 0.16
     """Speech over the agent's voice that stops it."""
     max_seconds: Annotated[float, Field(ge=2, le=120)] = 30.0
@@ -203,9 +211,11 @@ class FlavorEntry(Section):
     """A flavor as YAML has it: `Flavor` without its name, which is the file's or the key's."""
 
     description: str = ""
+    """For people who read it."""
     pipeline: Literal["cascade", "echo"] = "cascade"
-    language: str = "en"
+    """`cascade` listens, thinks and speaks with an engine each; `echo` returns the caller's own voice."""
     greeting: str = ""
+    """Said when the call is answered; empty: the caller speaks first."""
     persona: str = ""
     """System message of the language model."""
     apology: str = "Sorry, something went wrong on our side. Please try again."
@@ -215,11 +225,17 @@ class FlavorEntry(Section):
     reprompt: str = ""
     """Said after `reprompt_seconds` of silence from the caller; empty for never."""
     reprompt_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds of silence before `reprompt`, each time anew."""
     vad: EngineChoice | None = None
+    """Tells speech from silence."""
     stt: EngineChoice | None = None
+    """Turns speech into text."""
     llm: EngineChoice | None = None
+    """Finds the reply."""
     tts: EngineChoice | None = None
+    """Turns the reply into speech."""
     turn: TurnSettings = TurnSettings()
+    """When a turn begins and ends."""
     max_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """A call is ended after this long."""
 

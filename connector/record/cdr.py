@@ -42,7 +42,7 @@ Text = Annotated[str, AfterValidator(_encodable)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Turn(_Part):
@@ -51,35 +51,51 @@ class Turn(_Part):
     number: int
     """1 is the first turn; the greeting is turn 0."""
     heard: Text
+    """The caller's words as recognised, or keys; empty where the agent spoke unasked."""
     reply: Text
+    """What the agent had to say."""
     spoken: Text
     """The part of `reply` that the caller heard."""
     interrupted: bool
+    """The caller spoke, or pressed a key, before the end of it."""
     intent: str | None
+    """Which intent answered; empty for "I did not understand", None where the engine knows no intents."""
     caller_start: float | None
+    """The caller's first sound."""
     caller_end: float | None
+    """The caller's last sound."""
     agent_start: float | None
+    """The agent's first sound."""
     agent_end: float | None
+    """The agent's last sound."""
     latency: Latency
+    """How long the caller waited, and for what."""
     error: Text | None = None
+    """The engine's failure that cost the turn."""
 
 
 class Files(_Part):
     """What the call left, relative to the records folder; None where it was not wanted or could not be written."""
 
     recording: str | None = None
+    """The stereo WAV."""
     transcript: str | None = None
+    """The JSON lines."""
     cdr: str
+    """This record."""
 
 
 class CallRecord(_Part):
     """One call. `version` changes when a field changes its meaning or goes."""
 
     version: Literal[1] = 1
+    """Of this form."""
     call_id: Text
     """SIP Call-ID."""
     called: Text
+    """The number called: user part of the request URI."""
     calling: Text
+    """The caller's number: user part of From."""
     peer: Text
     """ADDRESS:PORT of the signalling peer."""
     flavor: str | None
@@ -87,13 +103,19 @@ class CallRecord(_Part):
     route: str | None
     """Why this flavor."""
     disposition: Disposition
+    """How the call went."""
     ended_by: Party
+    """Who ended it."""
     reason: Text
+    """Why it ended, in words."""
     status: int | None
     """Final SIP status of a call that was not answered."""
     setup: Instant
+    """When the call came in."""
     answered: Instant | None
+    """When it was answered."""
     ended: Instant
+    """When it was over."""
     setup_seconds: float
     """From the INVITE to the answer, or to the end."""
     duration_seconds: float
@@ -103,8 +125,11 @@ class CallRecord(_Part):
     media: dict[str, Any] | None
     """The media path's own counters, where it has any."""
     turns: list[Turn]
+    """Every exchange, in order."""
     errors: list[Text]
+    """Everything that went wrong, in words."""
     files: Files
+    """What the call left."""
 
     def json_line(self) -> str:
         """The record as one line of JSON."""

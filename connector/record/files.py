@@ -80,7 +80,8 @@ class TranscriptFile:
         if self._error is None:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("a", encoding="utf-8", errors="replace") as file:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+                with os.fdopen(os.open(self._path, flags, 0o640), "a", encoding="utf-8", errors="replace") as file:
                     file.write(text)
                 self.exists = True
             except OSError as error:

@@ -66,6 +66,7 @@ class FasterWhisperOptions(EngineOptions):
     download: bool = False
     """Fetch a named model from the hub at start, where it is not in the cache."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
     compute_type: str = "default"
     """CTranslate2's quantisation: int8 for CPUs, float16 for GPUs; default as the model was saved."""
     cpu_threads: Annotated[int, Field(ge=0, le=64)] = 0

@@ -34,6 +34,7 @@ class SpeechOptions(ServiceOptions):
     rate: Annotated[int, Field(ge=8000, le=48000)] = 24000
     """Sample rate of its PCM, Hz: 24000 at OpenAI and Chatterbox. A wrong one changes the pitch."""
     speed: Annotated[float, Field(ge=0.25, le=4)] | None = None
+    """1 is the voice's own; None where the service knows none."""
     instructions: str | None = None
     """How to speak, for models that follow it."""
 

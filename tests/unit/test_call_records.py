@@ -111,10 +111,10 @@ async def test_a_record_is_written_whole_and_reads_back(tmp_path: Path, disk: Di
     assert plain["timing"] == "wire"
     assert plain["media"] == {"received": 5}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", plain["answered"])
-    assert written.files.recording is not None
-    assert written.files.transcript is not None
-    mode = (await disk.run((tmp_path / written.files.cdr).stat)).st_mode
-    assert stat.S_IMODE(mode) == 0o640, "recordings and numbers are nobody else's business"
+    for name in (written.files.recording, written.files.transcript, written.files.cdr):
+        assert name is not None
+        mode = (await disk.run((tmp_path / name).stat)).st_mode
+        assert not mode & stat.S_IRWXO, "recordings, words and numbers are nobody else's business"
 
 
 async def test_the_transcript_grows_turn_by_turn(tmp_path: Path, disk: Disk) -> None:

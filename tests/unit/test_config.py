@@ -138,13 +138,13 @@ def test_a_secret_from_a_file(tmp_path: Path) -> None:
 def test_anchors_and_merges() -> None:
     """YAML's own way to say a thing once."""
     settings = settings_of(
-        "flavors:\n  a: &a {pipeline: echo, greeting: hi, language: en}\n"
-        "  b: {<<: *a, language: de}\n  c:\n    <<: [{language: fr}, *a]\n    greeting: salut\n"
+        "flavors:\n  a: &a {pipeline: echo, greeting: hi, persona: a}\n"
+        "  b: {<<: *a, persona: b}\n  c:\n    <<: [{persona: c}, *a]\n    greeting: salut\n"
     )
-    assert [(f.greeting, f.language) for f in settings.flavors.values()] == [
-        ("hi", "en"),
-        ("hi", "de"),
-        ("salut", "fr"),
+    assert [(f.greeting, f.persona) for f in settings.flavors.values()] == [
+        ("hi", "a"),
+        ("hi", "b"),
+        ("salut", "c"),
     ]
 
 
@@ -159,16 +159,16 @@ def test_utf16_and_byte_order_marks_are_read() -> None:
 
 def test_where_flavors_come_from(tmp_path: Path) -> None:
     """A flavor beside the file beats a packaged one of the same name; inline ones join them."""
-    for folder, language in (("packaged", "en"), ("flavors", "de")):
+    for folder in ("packaged", "flavors"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "echo.yml").write_text(f"pipeline: echo\nlanguage: {language}\n")
+        (tmp_path / folder / "echo.yml").write_text(f"pipeline: echo\ndescription: {folder}\n")
     (tmp_path / "packaged" / "other.yml").write_text("pipeline: echo\n")
     (tmp_path / "voxtrunk.yml").write_text("flavors: {mine: {pipeline: echo}}\n")
     settings = load(tmp_path / "voxtrunk.yml", surroundings=around(tmp_path))
-    assert {name: flavor.language for name, flavor in settings.flavors.items()} == {
-        "echo": "de",
-        "mine": "en",
-        "other": "en",
+    assert {name: flavor.description for name, flavor in settings.flavors.items()} == {
+        "echo": "flavors",
+        "mine": "",
+        "other": "",
     }
 
 

@@ -309,6 +309,18 @@ async def test_a_speech_program_that_is_not_installed(tmp_path: Path, engine: st
     assert "install" in remedy
 
 
+async def test_a_word_that_the_recogniser_cannot_pronounce(tmp_path: Path) -> None:
+    """Otherwise the first caller would find out."""
+    text = (
+        f"models: {models_folder()}\ndefault: desk\nflavors:\n  desk:\n    vad: {{engine: silero}}\n"
+        "    stt: {engine: pocketsphinx}\n    tts: {engine: flite}\n"
+        "    llm: {engine: intents, intents: [{name: bread, phrases: [do you have zwieback], replies: Yes.}]}\n"
+    )
+    ((check, cause, _),) = failed(await examined(tmp_path, text))
+    assert check == "stt pocketsphinx (desk)"
+    assert "no pronunciation for zwieback" in cause
+
+
 async def test_a_model_that_is_missing_or_damaged(tmp_path: Path) -> None:
     """The command that fetches it is named."""
     (tmp_path / "models").mkdir()

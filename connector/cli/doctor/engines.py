@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
+
+from connector.audio import Audio
 from connector.call.containment import outcome
 from connector.cli.doctor.findings import Finding, Verdict
 from connector.config.model import EngineChoice, Settings
@@ -20,7 +25,17 @@ from connector.errors import (
     VoxtrunkError,
 )
 from connector.host import LocalEngineHost
-from connector.interfaces import Engine, EngineContext, EngineDescriptor
+from connector.interfaces import (
+    Engine,
+    EngineContext,
+    EngineDescriptor,
+    EngineKind,
+    EngineOptions,
+    LanguageModel,
+    SpeechToText,
+)
+
+SILENCE = Audio(np.zeros(4000, np.int16), 8000)
 
 FETCH = "run `voxtrunk models fetch`"
 
@@ -35,11 +50,15 @@ REMEDIES: Mapping[type[EngineError], str] = {
 
 @dataclass(frozen=True, slots=True)
 class EngineInUse:
-    """An engine with its options, and the flavors that answer with it."""
+    """An engine with its options, and the flavors that answer with it.
+
+    `models`: of a recogniser, the language models whose phrases it is to hear.
+    """
 
     choice: EngineChoice
     descriptor: EngineDescriptor
     flavors: Sequence[str]
+    models: Sequence[tuple[EngineDescriptor, EngineOptions]] = ()
 
     @property
     def check(self) -> str:
@@ -51,16 +70,21 @@ def engines_in_use(settings: Settings, descriptors: Mapping[str, EngineDescripto
     """Every engine of a flavor that a route or the default leads to, once for each set of options."""
     choices: list[EngineChoice] = []
     flavors: list[list[str]] = []
+    models: list[list[tuple[EngineDescriptor, EngineOptions]]] = []
     for _, flavor in settings.answering:
-        for choice in flavor.engines.values():
+        for kind, choice in flavor.engines.items():
             if choice not in choices:
                 choices.append(choice)
                 flavors.append([])
-            names = flavors[choices.index(choice)]
-            if flavor.name not in names:
-                names.append(flavor.name)
+                models.append([])
+            index = choices.index(choice)
+            if flavor.name not in flavors[index]:
+                flavors[index].append(flavor.name)
+            if kind is EngineKind.STT and flavor.llm is not None:
+                models[index].append((descriptors[flavor.llm.engine], flavor.llm.options))
     return [
-        EngineInUse(choice, descriptors[choice.engine], names) for choice, names in zip(choices, flavors, strict=True)
+        EngineInUse(choice, descriptors[choice.engine], names, partners)
+        for choice, names, partners in zip(choices, flavors, models, strict=True)
     ]
 
 
@@ -99,8 +123,20 @@ async def _try(used: EngineInUse, context: EngineContext, seconds: float) -> Non
         try:
             await engine.start()
             await engine.check()
+            if isinstance(engine, SpeechToText):
+                for phrases in await asyncio.to_thread(_phrases, used, context):
+                    await engine.transcribe(SILENCE, phrases)
         finally:
             await engine.aclose()
+
+
+def _phrases(used: EngineInUse, context: EngineContext) -> list[Sequence[str]]:
+    """What the language models expect callers to say, those that can be had; their own checks name the others."""
+    found = []
+    for descriptor, options in used.models:
+        with suppress(EngineError):
+            found.append(cast(LanguageModel, descriptor.load(options, context)).phrases)
+    return [phrases for phrases in found if phrases]
 
 
 def _load(used: EngineInUse, context: EngineContext) -> Engine:
