@@ -14,7 +14,7 @@ from typing import Annotated, cast
 import typer
 
 from connector import config
-from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile
+from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, settings_of
 from connector.config.model import Flavor, Settings
 from connector.errors import EngineError, VoxtrunkError
 from connector.host import LocalEngineHost
@@ -30,7 +30,7 @@ from connector.interfaces import (
 )
 from connector.pipeline.history import History
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 class NotForChat(VoxtrunkError):
@@ -48,7 +48,7 @@ def chat(
     Reads lines until the end of input or until the flavor hangs up. With --json, one JSON object
     for each turn.
     """
-    settings = config.builtin_settings() if file == DEFAULT_CONFIG and not file.exists() else config.load(file)
+    settings = settings_of(file)
     asyncio.run(_chat(config.flavor_named(settings, flavor), settings, as_json=as_json))
 
 

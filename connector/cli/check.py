@@ -8,13 +8,13 @@ from dataclasses import asdict
 import typer
 
 from connector import config
-from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json
+from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, counted, print_json
 from connector.cli.doctor.engines import engines_in_use, missing_packages
 from connector.config.model import Settings
 from connector.errors import ConfigError, Problem
 from connector.routing import shadowed
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -47,7 +47,7 @@ def check(file: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
         if settings is not None and not problems:
             console().print(_summary(settings))
         else:
-            console(stderr=True).print(f"{file}: {_count(len(problems), 'problem')}")
+            console(stderr=True).print(f"{file}: {counted(len(problems), 'problem')}")
     if problems:
         raise typer.Exit(1)
 
@@ -67,11 +67,7 @@ def _packages(settings: Settings) -> list[Problem]:
 
 
 def _summary(settings: Settings) -> str:
-    numbers = _count(len(settings.routes), "route")
+    numbers = counted(len(settings.routes), "route")
     default = f"default {settings.default.name}" if settings.default else "no default"
-    flavors = _count(len(settings.flavors), "flavor")
+    flavors = counted(len(settings.flavors), "flavor")
     return f"{settings.file}: no problem found; {numbers}, {default}, {flavors} to choose from"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -16,6 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from connector import config
+from connector.config.model import Settings
+
 ConfigFile = Annotated[
     Path, typer.Option("-c", "--config", metavar="FILE", envvar="VOXTRUNK_CONFIG", help="Configuration file.")
 ]
@@ -37,6 +40,16 @@ def console(*, stderr: bool = False) -> Console:
     """A console for text without markup: what a file or a caller wrote is printed as it is."""
     made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     return made if made.is_terminal else Console(stderr=stderr, markup=False, highlight=False, width=PIPE_WIDTH)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 call`, `2 calls`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def settings_of(file: Path) -> Settings:
+    """What `file` says; the built-in settings where it is the default one and not there. Raises ConfigError."""
+    return config.builtin_settings() if file == DEFAULT_CONFIG and not file.exists() else config.load(file)
 
 
 def print_json(value: Any) -> None:

@@ -8,6 +8,7 @@ from the call's record.
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import typer
 import yaml
 
 from connector import config
+from connector.api import Readiness
 from connector.app import SystemClock
 from connector.audio import Samples
 from connector.cli.console import AsJson, console, print_json, print_table
@@ -32,7 +34,7 @@ from connector.cli.phone.caller import Caller, CallOver, Spurt
 from connector.cli.phone.plan import Line, draw, knowledge
 from connector.cli.phone.speech import say as synthesise
 from connector.config.model import Flavor, Settings
-from connector.errors import VoxtrunkError
+from connector.errors import CallFailed, VoxtrunkError
 from connector.host import LocalEngineHost
 from connector.interfaces import Clock, EngineContext, LanguageModel, Leg
 from connector.record import CallRecord, Turn
@@ -74,6 +76,7 @@ class Said:
 class Outcome:
     """The call: what was said, what failed, and the record that the server left."""
 
+    call_id: str = ""
     answered: float = 0.0
     said: list[Said] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -114,7 +117,10 @@ def demo(
     narrator = console(stderr=as_json)
     kind = resolve(phone)
     narrator.print(f"seed {seed}; the caller's phone: {kind.value}")
-    outcome = asyncio.run(_demonstrate(seed, folder, kind, narrator.print))
+    try:
+        outcome = asyncio.run(_demonstrate(seed, folder, kind, narrator.print))
+    except asyncio.CancelledError as stopped:
+        raise typer.Exit(128 + signal.SIGTERM) from stopped
     rows = rows_of(outcome)
     failures = failures_of(outcome, rows)
     recording = str(outcome.recording) if outcome.recording else None
@@ -129,29 +135,21 @@ def demo(
 
 
 async def _demonstrate(seed: int, folder: Path, kind: PhoneKind, narrate: Callable[[str], None]) -> Outcome:
-    clock = SystemClock()
-    settings = await asyncio.to_thread(_configure, folder)
-    lines = draw(await knowledge(_model(config.flavor_named(settings, FLAVOR))), Random(seed))
-    speech = await synthesise([line.text for line in lines])
     outcome = Outcome()
-    records = settings.records.directory
-    async with _serving(settings, narrate):
-        async with open_phone(kind, clock) as opened:
-            uri = f"sip:{NUMBER}@{settings.sip.listen}"
-            narrate(f"dialling {uri}")
-            try:
-                await _converse(await opened.dial(uri), lines, speech, outcome, clock, narrate)
-            except (StepFailed, CallOver) as error:
-                outcome.failures.append(str(error))
-            except VoxtrunkError as error:
-                outcome.failures.append(f"the call was not answered: {error}")
-        outcome.record = await _record(records)
-    if outcome.record is None:
-        outcome.failures.append("the server left no call detail record")
-    elif outcome.record.files.recording is None or not (records / outcome.record.files.recording).exists():
-        outcome.failures.append("the recording is missing")
-    else:
-        outcome.recording = records / outcome.record.files.recording
+    this = asyncio.current_task()
+    if this is not None:  # so that the server stops too
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    try:
+        settings = await asyncio.to_thread(_configure, folder)
+        lines = draw(await knowledge(_model(config.flavor_named(settings, FLAVOR))), Random(seed))
+        speech = await synthesise([line.text for line in lines])
+        async with _serving(settings, narrate):
+            await _call(settings, kind, lines, speech, outcome, narrate)
+            await _collect(settings.records.directory, outcome)
+    except CallFailed as error:
+        outcome.failures.append(f"the call was not answered: {error}")
+    except VoxtrunkError as error:
+        outcome.failures.append(str(error))
     return outcome
 
 
@@ -196,7 +194,7 @@ async def _serving(settings: Settings, narrate: Callable[[str], None]) -> AsyncI
     output = settings.file.parent / "serve.log"
     with output.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "connector.cli", *command, stdout=log, stderr=log
+            sys.executable, "-P", "-m", "connector.cli", *command, stdout=log, stderr=log
         )
     try:
         await _ready(f"http://{settings.http.listen}/readyz", process, output)
@@ -204,19 +202,21 @@ async def _serving(settings: Settings, narrate: Callable[[str], None]) -> AsyncI
     finally:
         if process.returncode is None:
             process.terminate()
-        await process.wait()
+        status = await process.wait()
+    if status:
+        raise StepFailed(f"voxtrunk serve ended with status {status}: see {output}")
 
 
 async def _ready(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    """Returns when the server can take calls. Raises `StepFailed` with the engines' errors, or the end of its log."""
     try:
         async with asyncio.timeout(READY_SECONDS), aiohttp.ClientSession() as http:
             while process.returncode is None:
-                try:
-                    async with http.get(url) as response:
-                        if response.status == 200:
-                            return
-                except aiohttp.ClientConnectionError:
-                    pass
+                readiness = await _readiness(http, url)
+                if readiness is not None and readiness.ready:
+                    return
+                if readiness is not None and (errors := [engine.error for engine in readiness.engines if engine.error]):
+                    raise StepFailed("voxtrunk serve cannot take calls: " + "; ".join(errors))
                 await asyncio.sleep(0.1)
     except TimeoutError:
         pass
@@ -224,12 +224,32 @@ async def _ready(url: str, process: asyncio.subprocess.Process, log: Path) -> No
     raise StepFailed("voxtrunk serve did not get ready:\n" + "\n".join(lines.splitlines()[-20:]))
 
 
-async def _record(records: Path) -> CallRecord | None:
-    """The call's record, once the server has written it."""
+async def _readiness(http: aiohttp.ClientSession, url: str) -> Readiness | None:
+    """What the server tells about itself; None while nobody answers."""
+    try:
+        async with http.get(url) as response:
+            return Readiness.model_validate_json(await response.read())
+    except aiohttp.ClientConnectionError:
+        return None
+
+
+async def _collect(records: Path, outcome: Outcome) -> None:
+    """Puts what the server left of the call into `outcome`. Raises `StepFailed` where something is missing."""
+    outcome.record = await _record(records, outcome.call_id)
+    if outcome.record is None:
+        raise StepFailed("the server left no call detail record")
+    recording = outcome.record.files.recording
+    if recording is None or not await asyncio.to_thread((records / recording).exists):
+        raise StepFailed("the recording is missing")
+    outcome.recording = records / recording
+
+
+async def _record(records: Path, call_id: str) -> CallRecord | None:
+    """The record of that call, once the server has written it."""
 
     def find() -> CallRecord | None:
-        found = next(records.glob("**/*.cdr.json"), None)
-        return CallRecord.model_validate_json(found.read_text()) if found else None
+        found = (CallRecord.model_validate_json(path.read_text()) for path in records.glob("**/*.cdr.json"))
+        return next((record for record in found if record.call_id == call_id), None)
 
     for _ in range(50):
         if record := await asyncio.to_thread(find):
@@ -241,6 +261,26 @@ async def _record(records: Path) -> CallRecord | None:
 # ------------------------------------------------------------------------------------ the caller
 
 
+async def _call(
+    settings: Settings,
+    kind: PhoneKind,
+    lines: Sequence[Line],
+    speech: Sequence[Samples],
+    outcome: Outcome,
+    narrate: Callable[[str], None],
+) -> None:
+    """Dials and talks; what went wrong in the call is in `outcome`. Raises `CallFailed` and what a phone raises."""
+    clock = SystemClock()
+    uri = f"sip:{NUMBER}@{settings.sip.listen}"
+    async with open_phone(kind, clock) as phone:
+        narrate(f"dialling {uri}")
+        leg = await phone.dial(uri)
+        try:
+            await _converse(leg, lines, speech, outcome, clock, narrate)
+        except (StepFailed, CallOver) as error:
+            outcome.failures.append(str(error))
+
+
 async def _converse(
     leg: Leg,
     lines: Sequence[Line],
@@ -250,7 +290,7 @@ async def _converse(
     narrate: Callable[[str], None],
 ) -> None:
     """Says `lines` and measures; fills `outcome`. Raises `StepFailed` and `CallOver`."""
-    outcome.answered = clock.now()
+    outcome.call_id, outcome.answered = leg.info.call_id, clock.now()
     async with Caller(leg, clock) as caller:
         await caller.wait_for_speech(ANSWER_SECONDS, after=0.0)
         await caller.wait_for_silence(QUIET_SECONDS, PATIENCE_SECONDS)
@@ -329,10 +369,10 @@ def failures_of(outcome: Outcome, rows: Sequence[Row]) -> list[str]:
         if not row.intent_ok:
             failures.append(f"wrong intent for: {row.said} (heard: {row.heard or 'nothing'})")
         spoken_over = index + 1 < len(rows) and outcome.said[index + 1].line.interrupts
-        if row.interrupted != spoken_over:
-            failures.append(
-                f"the record has the reply to {row.said!r} as {'' if row.interrupted else 'not '}interrupted"
-            )
+        if spoken_over and not row.interrupted:
+            failures.append(f"by the record, the reply to {row.said!r} was heard in full")
+        if row.interrupted and not spoken_over:
+            failures.append(f"by the record, the reply to {row.said!r} was interrupted, by nobody")
     return failures
 
 

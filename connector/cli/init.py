@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json
+from connector.config.engines import packaged_flavor_files
+from connector.config.report import one_of, shown
 from connector.errors import ConfigError, Problem
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 TEMPLATE = """\
 # The configuration of voxtrunk: dial a number, talk to an AI that runs on your own machine.
@@ -31,7 +35,7 @@ sip:
   max_calls: 50                 # one more is answered 503, try again later
 
 media:
-  ports: 40000-40999            # UDP ports for RTP; open them in the firewall
+  ports: 20000-20999            # UDP ports for RTP; open them in the firewall
 
 records:
   directory: records            # a stereo WAV, a transcript and a CDR of each call
@@ -43,7 +47,7 @@ http:
   # token: ${VOXTRUNK_TOKEN}    # needed where others can reach it
 
 # What answers. A flavor is a file in flavors/ beside this one, named by the file, or stands here;
-# `offline`, `echo` and `local` come with voxtrunk.
+# `offline`, `echo` and `local` come with voxtrunk (`voxtrunk init --flavor offline` copies one, to edit).
 #
 # flavors:
 #   shop:
@@ -70,33 +74,73 @@ routes:
 @app.command()
 def init(
     file: ConfigFile = DEFAULT_CONFIG,
+    flavor: Annotated[
+        str | None,
+        typer.Option(
+            "--flavor", metavar="NAME", help="Copy this flavor that comes with voxtrunk to flavors/ beside FILE."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a first voxtrunk.yml, with comments."""
+    """Write a first voxtrunk.yml, with comments, or with --flavor a flavor of your own."""
+    if flavor is None:
+        _write(TEMPLATE, file, force)
+        _tell(file, "1000 leads to the offline voice menu, 1001 to an echo", FIRST_STEPS, file, as_json)
+    else:
+        own = file.parent / "flavors" / f"{flavor}.yml"
+        text = _packaged(flavor, own)
+        with _reported(own):
+            own.parent.mkdir(exist_ok=True)
+        _write(text, own, force)
+        steps = {**FLAVOR_STEPS, f"chat --flavor {flavor}": "talk to it by keyboard"}
+        _tell(own, f"it takes the place of the {flavor} that comes with voxtrunk", steps, file, as_json)
+
+
+FIRST_STEPS = {
+    "check": "see that it is well formed",
+    "doctor": "see that it works on this machine",
+    "serve": "take calls: dial sip:1000@127.0.0.1:5060",
+}
+"""What to do next: commands, and what for."""
+FLAVOR_STEPS = {"check": "after every change: see that it is well formed"}
+
+
+def _packaged(name: str, own: Path) -> str:
+    """The text of a flavor that comes with an installed package. Raises ConfigError where there is none."""
+    files: dict[str, Path] = {}
+    for path in packaged_flavor_files():
+        files.setdefault(path.stem, path)
+    if name not in files:
+        hint = one_of(name, files, "flavors that come with voxtrunk")
+        raise ConfigError([Problem(str(own), 1, "", f"there is no flavor {shown(name)} to copy", hint)])
+    return files[name].read_text(encoding="utf-8")
+
+
+def _write(text: str, file: Path, force: bool) -> None:
+    with _reported(file), file.open("w" if force else "x", encoding="utf-8") as target:
+        target.write(text)
+
+
+@contextmanager
+def _reported(file: Path) -> Iterator[None]:
+    """Raises ConfigError where `file` is there already or cannot be written."""
     try:
-        with file.open("w" if force else "x", encoding="utf-8") as target:
-            target.write(TEMPLATE)
+        yield
     except FileExistsError as error:
         hint = "--force overwrites it, -c FILE names another"
         raise ConfigError([Problem(str(file), 1, "", "is there already and was left alone", hint)]) from error
     except OSError as error:
         raise ConfigError([Problem(str(file), 1, "", f"cannot be written: {error.strerror}")]) from error
-    following = [f"voxtrunk {command}{_option(file)}" for command in ("check", "doctor", "serve")]
+
+
+def _tell(written: Path, meaning: str, steps: Mapping[str, str], file: Path, as_json: bool) -> None:
+    option = "" if file == DEFAULT_CONFIG else f" -c {file}"
+    following = {f"voxtrunk {command}{option}": purpose for command, purpose in steps.items()}
     if as_json:
-        print_json({"file": str(file), "next": following})
-    else:
-        console().print(f"{file} is written: 1000 leads to the offline voice menu, 1001 to an echo.\nNext:")
-        for command, purpose in zip(following, PURPOSES, strict=True):
-            console().print(f"  {command:<20} {purpose}")
-
-
-PURPOSES = (
-    "see that it is well formed",
-    "see that it works on this machine",
-    "take calls: dial sip:1000@127.0.0.1:5060",
-)
-
-
-def _option(file: Path) -> str:
-    return "" if file == DEFAULT_CONFIG else f" -c {file}"
+        print_json({"file": str(written), "next": list(following)})
+        return
+    width = max(20, *map(len, following))
+    console().print(f"{written} is written: {meaning}.\nNext:")
+    for command, purpose in following.items():
+        console().print(f"  {command:<{width}} {purpose}")

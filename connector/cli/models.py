@@ -10,12 +10,12 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from connector import config
-from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json, print_table
+from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json, print_table, settings_of
 from connector.config import models_cache
 from connector.config.model import Flavor, Settings
 from connector.interfaces import ModelFile
 
-app = typer.Typer(no_args_is_help=True, help="Fetch the models that the flavors in use need.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Fetch the models that the flavors in use need.")
 
 
 @app.command()
@@ -59,7 +59,7 @@ def _row(model: ModelFile, state: str) -> dict[str, str]:
 def _needed(file: Path) -> tuple[Path, tuple[ModelFile, ...]]:
     """The models folder, and the files that the flavors of `file` need."""
     descriptors = config.engine_descriptors()
-    settings = config.load(file) if file != DEFAULT_CONFIG or file.exists() else config.builtin_settings()
+    settings = settings_of(file)
     needed = (
         model
         for flavor in _flavors(settings)

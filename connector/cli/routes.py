@@ -12,7 +12,7 @@ from connector.config.model import Route
 from connector.errors import UnknownNumber
 from connector.routing import Consideration, Router
 
-app = typer.Typer(no_args_is_help=True, help="Show what answers a number, and why.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show what answers a number, and why.")
 
 
 @app.callback()

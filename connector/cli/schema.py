@@ -9,7 +9,7 @@ import typer
 from connector import config
 from connector.cli.console import print_json
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -25,7 +25,7 @@ from connector.interfaces import CallInfo
 from connector.leg.embedded import listen_address
 from connector.record import CallRecord, Disk, Turn
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 HEARD = 60
 """Characters of what was said that a row of the table shows."""

@@ -18,7 +18,7 @@ from connector.cli.doctor.machine import check_media, check_port, check_python, 
 from connector.config.model import Settings
 from connector.errors import ConfigError
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

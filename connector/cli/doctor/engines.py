@@ -8,10 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
-
-from connector.audio import Audio
 from connector.call.containment import outcome
+from connector.call.engines import rehearse
 from connector.cli.doctor.findings import Finding, Verdict
 from connector.config.model import EngineChoice, Settings
 from connector.config.models_cache import is_present
@@ -34,8 +32,6 @@ from connector.interfaces import (
     LanguageModel,
     SpeechToText,
 )
-
-SILENCE = Audio(np.zeros(4000, np.int16), 8000)
 
 FETCH = "run `voxtrunk models fetch`"
 
@@ -125,7 +121,7 @@ async def _try(used: EngineInUse, context: EngineContext, seconds: float) -> Non
             await engine.check()
             if isinstance(engine, SpeechToText):
                 for phrases in await asyncio.to_thread(_phrases, used, context):
-                    await engine.transcribe(SILENCE, phrases)
+                    await rehearse(engine, phrases)
         finally:
             await engine.aclose()
 

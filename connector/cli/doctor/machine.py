@@ -13,6 +13,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
+from connector.cli.console import counted
 from connector.cli.doctor.findings import Finding, Verdict
 from connector.config.model import MediaSettings, RecordSettings
 
@@ -64,7 +65,7 @@ def check_media(media: MediaSettings, address: str) -> Finding:
     pairs = {port - port % 2 for port in range(first + first % 2, last, 2)}
     usable = pairs - {port - port % 2 for port in taken}
     if not taken:
-        return Finding(check, Verdict.OK, f"{media.ports}, for {len(pairs)} calls at once")
+        return Finding(check, Verdict.OK, f"{media.ports}, for {counted(len(pairs), 'call')} at once")
     who = owner("UDP", taken[0])
     cause = f"{len(taken)} ports of {media.ports} are taken, such as {taken[0]}" + (f" by {who}" if who else "")
     verdict = Verdict.WARNING if usable else Verdict.FAILED

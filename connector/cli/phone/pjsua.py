@@ -357,6 +357,7 @@ class PjsuaPhone:
     async def _process() -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
             "connector.cli.phone.pjsua_process",
             stdin=asyncio.subprocess.PIPE,

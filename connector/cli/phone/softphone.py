@@ -107,42 +107,43 @@ async def call(
 
     Raises `RecordError`, `MediaError`, `PackageMissing`; a call that is not answered is no error but a report.
     """
-    began = clock.now()
-    dialling = phone.dial(
-        destination.uri,
-        calling=destination.calling,
-        username=destination.username,
-        password=destination.password,
-    )
-    try:
-        leg = await _unless(stop, dialling)
-    except CallFailed as failure:
-        return Report(failure.status, failure.reason, _milliseconds(clock.now() - began))
-    except Stopped:
-        return Report(487, "Request Terminated", _milliseconds(clock.now() - began))
-    report = Report(200, "OK", _milliseconds(clock.now() - began), call_id=leg.info.call_id)
-    narrate(f"answered after {report.setup_ms} ms")
-    answered = clock.now()
     async with AsyncExitStack() as stack:
+        headset = await stack.enter_async_context(Headset()) if script.headset else None
+        began = clock.now()
+        dialling = phone.dial(
+            destination.uri,
+            calling=destination.calling,
+            username=destination.username,
+            password=destination.password,
+        )
+        try:
+            leg = await _unless(stop, dialling)
+        except CallFailed as failure:
+            return Report(failure.status, failure.reason, _milliseconds(clock.now() - began))
+        except Stopped:
+            return Report(487, "Request Terminated", _milliseconds(clock.now() - began))
+        answered = clock.now()
+        report = Report(200, "OK", _milliseconds(answered - began), call_id=leg.info.call_id)
+        narrate(f"answered after {report.setup_ms} ms")
         if record is not None:
             await stack.enter_async_context(recorded(leg.audio, record, clock))
-        caller = await stack.enter_async_context(Caller(leg, clock, lambda event: _note(event, report, narrate)))
-        if script.headset:
-            await stack.enter_async_context(Headset(leg.audio, caller))
-        try:
-            async with asyncio.timeout(script.seconds):
-                await _unless(stop, _follow(caller, leg, script, report, narrate))
-        except TimeoutError:
-            narrate("time is up")
-        except CallOver as over:
-            narrate(str(over))
-        except Stopped:
-            narrate("hanging up")
-        report.heard_seconds = round(sum(spurt.seconds for spurt in caller.heard.spurts), 1)
-        report.line = line_statistics(leg.audio)
-        report.seconds = round(clock.now() - answered, 1)
-    if caller.ended is not None:
-        report.ended_by = who_ended(caller.ended)
+        async with Caller(leg, clock, lambda event: _note(event, report, narrate)) as caller:
+            if headset is not None:
+                headset.connect(leg.audio, caller)
+            try:
+                async with asyncio.timeout(script.seconds):
+                    await _unless(stop, _follow(caller, leg, script, report, narrate))
+            except TimeoutError:
+                narrate("time is up")
+            except CallOver as over:
+                narrate(str(over))
+            except Stopped:
+                narrate("hanging up")
+            report.heard_seconds = round(sum(spurt.seconds for spurt in caller.heard.spurts), 1)
+            report.line = line_statistics(leg.audio)
+            report.seconds = round(clock.now() - answered, 1)
+        if caller.ended is not None:
+            report.ended_by = who_ended(caller.ended)
     return report
 
 

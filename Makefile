@@ -1,0 +1,37 @@
+# Both commands of a newcomer do their own set-up: make demo, make test.
+.PHONY: help demo test setup-demo setup-test lint format check
+
+ARGS ?=
+bin := .venv/bin
+
+help:
+	@echo "make demo    a caller dials 1000 and talks to the offline flavor    (ARGS='--seed 3 --json')"
+	@echo "make test    everything: style, types, import rule, all tests       (ARGS='tests/unit -k jitter')"
+	@echo "make lint    style, types and import rule only"
+	@echo "make format  put the style right"
+	@echo "make check   lint, and the tests that do not take long"
+
+setup-demo:
+	@scripts/setup offline phone
+
+setup-test:
+	@scripts/setup dev phone
+
+demo: setup-demo
+	@$(bin)/voxtrunk demo $(ARGS)
+
+lint: setup-test
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	$(bin)/lint-imports
+
+test: lint
+	$(bin)/pytest $(ARGS)
+
+format: setup-test
+	$(bin)/ruff check --fix
+	$(bin)/ruff format
+
+check: lint
+	$(bin)/pytest -m "not slow" $(ARGS)
