@@ -101,7 +101,7 @@ def known_lines(seed: int, per_meaning: int) -> list[Line]:
         contact = sentence.contact.names[0] if sentence.contact else ""
         meanings.setdefault((sentence.intent.name, contact), []).append(sentence.text)
     draw = random.Random(seed)
-    lines = []
+    lines: list[Line] = []
     for (intent, _), texts in meanings.items():
         for text in draw.sample(texts, min(per_meaning, len(texts))):
             lines.append(Line(text, intent, "script", tunes=len(lines) % 2 == 0))
@@ -199,18 +199,22 @@ class Rates:
 
 def rates(outcomes: Iterable[Outcome]) -> Rates:
     """The rates over `outcomes`."""
-    known, strangers = [], []
+    known: list[Outcome] = []
+    strangers: list[Outcome] = []
     for outcome in outcomes:
         (known if outcome.line.intent else strangers).append(outcome)
-    share = lambda group, hits: round(hits / len(group), 4) if group else 0.0  # noqa: E731
     return Rates(
         len(known),
-        share(known, sum(not outcome.intent for outcome in known)),
-        share(known, sum(bool(outcome.intent) and outcome.intent != outcome.line.intent for outcome in known)),
+        _share([not outcome.intent for outcome in known]),
+        _share([bool(outcome.intent) and outcome.intent != outcome.line.intent for outcome in known]),
         len(strangers),
-        share(strangers, sum(outcome.recognised for outcome in strangers)),
-        share(strangers, sum(bool(outcome.intent) for outcome in strangers)),
+        _share([outcome.recognised for outcome in strangers]),
+        _share([bool(outcome.intent) for outcome in strangers]),
     )
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return round(sum(hits) / len(hits), 4) if hits else 0.0
 
 
 def table(rows: dict[str, Rates]) -> str:
@@ -226,17 +230,16 @@ def table(rows: dict[str, Rates]) -> str:
 # ----------------------------------------------------------------------------------------- fit
 
 
-def fit(outcomes: Sequence[Outcome], refuse: float) -> tuple[list[float], float]:
-    """Weights and bias by logistic regression; the bias such that `refuse` of the script's phrases miss 0.5."""
+def fit(outcomes: Sequence[Outcome], accept: float) -> tuple[list[float], float]:
+    """Weights and bias by logistic regression; the bias such that `accept` of the strangers reach 0.5."""
     found = [outcome for outcome in outcomes if outcome.evidence]
-    said = np.array([outcome.phrase_intent == outcome.line.intent for outcome in found], dtype=np.float64)
+    said = np.array([bool(outcome.line.intent) and outcome.phrase_intent == outcome.line.intent for outcome in found])
     values = np.array([astuple(outcome.evidence) for outcome in found if outcome.evidence])
     mean, spread = values.mean(axis=0), values.std(axis=0) + 1e-9
-    design = np.column_stack([(values - mean) / spread, np.ones(len(values))])
-    theta = _newton(design, said)
+    theta = _newton(np.column_stack([(values - mean) / spread, np.ones(len(values))]), said.astype(np.float64))
     weights = theta[:-1] / spread
-    scores = values @ weights
-    bias = -float(np.quantile(scores[said == 1], refuse))
+    strangers = np.array([not outcome.line.intent for outcome in found])
+    bias = -float(np.quantile((values @ weights)[strangers], 1 - accept))
     return [round(float(weight), 3) for weight in weights], round(bias, 3)
 
 
@@ -260,7 +263,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="every outcome, too")
     parser.add_argument("--errors", action="store_true", help="list what went wrong")
-    parser.add_argument("--fit", type=float, metavar="REFUSED", help="print weights that refuse this share")
+    parser.add_argument(
+        "--fit", type=float, metavar="ACCEPTED", help="print weights that accept this share of strangers"
+    )
     arguments = parser.parse_args()
     strangers = strange_lines()
     lines = known_lines(arguments.seed, arguments.lines) + (strangers[: arguments.strangers] or strangers)

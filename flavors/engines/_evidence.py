@@ -55,8 +55,8 @@ class Evidence:
 
 WEIGHTS = (2.072, 1.159, -0.615, 3.514)
 """Of the four numbers, in the order of `Evidence`."""
-BIAS = 10.621
-"""Set so that 4 % of the tuning half's true finds miss 0.5."""
+BIAS = 11.121
+"""Set so that 1.6 % of the tuning half's strangers reach 0.5."""
 
 
 def weigh(segments: Sequence[Segment]) -> Evidence:
