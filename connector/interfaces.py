@@ -101,13 +101,16 @@ class AudioPort(Protocol):
         """Says that `generation` is complete: its last partial frame is padded and played."""
 
     def pause(self) -> None:
-        """Emits silence until `resume`; what was written stays."""
+        """Emits silence until `resume` or `clear`; what was written stays."""
 
     def resume(self) -> None:
         """Goes on where `pause` stopped."""
 
     def clear(self) -> Position:
-        """Drops what has not been emitted and makes the current generation stale; returns what was heard of it."""
+        """Drops what has not been emitted, makes the current generation stale and ends a pause.
+
+        Returns what was heard of the generation.
+        """
 
     @property
     def position(self) -> Position:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -15,7 +17,7 @@ from connector.errors import MediaError
 from connector.record.cdr import Instant, Text
 
 OPEN = frozenset({"/healthz", "/readyz"})
-"""Paths that need no token: a supervisor asks them."""
+"""Paths that need no token: a supervisor asks them. What `/readyz` says besides yes or no is for those who have it."""
 
 
 class EngineReadiness(BaseModel):
@@ -38,10 +40,11 @@ class Readiness(BaseModel):
     """Calls are taken, and every flavor that a number leads to can answer."""
     draining: bool
     endpoint: str | None
-    """Where SIP is listened to; None before and after."""
+    """Where SIP is listened to; None before and after, and for those without the token."""
     flavors: dict[str, str]
-    """Why a flavor cannot answer now, "" where it can."""
+    """Why a flavor cannot answer now, "" where it can; empty for those without the token."""
     engines: list[EngineReadiness]
+    """Every engine; empty for those without the token."""
 
 
 class CallSummary(BaseModel):
@@ -112,21 +115,33 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def application(service: Service, token: SecretStr | None) -> web.Application:
-    """The routes. With `token`, all but `OPEN` want it as bearer token (RFC 6750 section 2.1)."""
+    """The routes. With `token`, all but `OPEN` want it as bearer token (RFC 6750 section 2.1).
+
+    Without one they are for this machine alone, and for no web page that is shown on it: a page can
+    have its own name resolve to 127.0.0.1, but not hide that name from `Host`.
+    """
+
+    def refusal(request: web.Request) -> web.Response | None:
+        if token is None and not _by_address(request):
+            message = "ask 127.0.0.1 or localhost; names are answered where http.token is set"
+            return web.json_response({"error": message}, status=403)
+        if token is not None and not _bears(request, token):
+            headers = {"WWW-Authenticate": "Bearer"}
+            return web.json_response({"error": "a bearer token is needed"}, status=401, headers=headers)
+        return None
 
     @web.middleware
     async def authorise(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token is not None and request.path not in OPEN and not _bears(request, token):
-            return web.json_response(
-                {"error": "a bearer token is needed"}, status=401, headers={"WWW-Authenticate": "Bearer"}
-            )
-        return await handler(request)
+        refused = None if request.path in OPEN else refusal(request)
+        return await handler(request) if refused is None else refused
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response({"alive": True})
 
-    async def readyz(_: web.Request) -> web.Response:
+    async def readyz(request: web.Request) -> web.Response:
         readiness = service.readiness()
+        if refusal(request) is not None:
+            readiness = readiness.model_copy(update={"endpoint": None, "flavors": {}, "engines": []})
         return _json(readiness, 200 if readiness.ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
@@ -150,8 +165,22 @@ def application(service: Service, token: SecretStr | None) -> web.Application:
 
 def _bears(request: web.Request, token: SecretStr) -> bool:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    expected = token.get_secret_value().encode()
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), expected)
+    # aiohttp hands on what is no UTF-8 as surrogates.
+    given_bytes = given.strip().encode("utf-8", "surrogateescape")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given_bytes, token.get_secret_value().encode())
+
+
+def _by_address(request: web.Request) -> bool:
+    """Whether the request was sent to an address, or to localhost, and not to any other name."""
+    host = request.headers.get("Host")
+    if host is None:
+        return True  # no browser leaves it out
+    name = re.sub(r":[0-9]+$", "", host).strip("[]")
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name.lower() == "localhost"
+    return True
 
 
 def _json(model: BaseModel, status: int = 200) -> web.Response:

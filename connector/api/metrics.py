@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,14 +18,20 @@ NO_FLAVOR = "none"
 
 
 class Metrics:
-    """A `CallMonitor` that counts, and the page that Prometheus reads."""
+    """A `CallMonitor` that counts, and the page that Prometheus reads.
 
-    def __init__(self, engines: Callable[[], Sequence[EngineStatus]]) -> None:
+    `flavors`: why a flavor cannot answer now, "" where it can, by name.
+    """
+
+    def __init__(self, engines: Callable[[], Sequence[EngineStatus]], flavors: Callable[[], Mapping[str, str]]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_EngineCollector(engines))
+        self._registry.register(_ReadinessCollector(engines, flavors))
         self._active = Gauge("voxtrunk_calls_active", "Calls in progress", registry=self._registry)
         self._calls = Counter(
             "voxtrunk_calls", "Calls that are over", ("flavor", "disposition", "status"), registry=self._registry
+        )
+        self._refused = Counter(
+            "voxtrunk_calls_refused", "Calls refused at the door", ("status",), registry=self._registry
         )
         self._turns = Counter(
             "voxtrunk_turns", "Turns that are over", ("flavor", "interrupted"), registry=self._registry
@@ -60,6 +66,10 @@ class Metrics:
         """A tick ran `lateness` seconds after it was due."""
         self._lateness.observe(lateness)
 
+    def refused(self, status: int) -> None:
+        """The endpoint refused a call."""
+        self._refused.labels(str(status)).inc()
+
     def began(self, info: CallInfo) -> None:
         self._active.inc()
 
@@ -85,13 +95,18 @@ class Metrics:
                 self._media.labels(name).inc(value)
 
 
-class _EngineCollector(Collector):
-    """Engines as they are when Prometheus asks."""
+class _ReadinessCollector(Collector):
+    """Flavors and engines as they are when Prometheus asks."""
 
-    def __init__(self, engines: Callable[[], Sequence[EngineStatus]]) -> None:
+    def __init__(self, engines: Callable[[], Sequence[EngineStatus]], flavors: Callable[[], Mapping[str, str]]) -> None:
         self._engines = engines
+        self._flavors = flavors
 
     def collect(self) -> Iterable[Metric]:
+        answering = GaugeMetricFamily("voxtrunk_flavor_ready", "1 where it can answer", labels=("flavor",))
+        for flavor, problem in self._flavors().items():
+            answering.add_metric((flavor,), float(not problem))
+        yield answering
         ready = GaugeMetricFamily("voxtrunk_engine_ready", "1 where calls can use it", labels=("engine", "kind"))
         failures = CounterMetricFamily(
             "voxtrunk_engine_failures", "Failed attempts to start or check it", labels=("engine", "kind")

@@ -16,7 +16,10 @@ def document(models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     _, definitions = models_json_schema(
         [(model, "serialization") for model in models.values()], ref_template="#/components/schemas/{model}"
     )
-    unauthorised = {"description": "The bearer token is missing or wrong."}
+    refused = {
+        "401": {"description": "The bearer token is missing or wrong."},
+        "403": {"description": "There is no token, and the request names another host than an address or localhost."},
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "voxtrunk", "version": connector.__version__},
@@ -42,19 +45,17 @@ def document(models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
                     "summary": "Metrics for Prometheus.",
                     "responses": {
                         "200": {"description": "Text format 0.0.4.", "content": {"text/plain": {}}},
-                        "401": unauthorised,
+                        **refused,
                     },
                 }
             },
             "/v1/calls": {
                 "get": {
                     "summary": "Calls in progress.",
-                    "responses": {"200": _answer("The calls, oldest first.", "CallList"), "401": unauthorised},
+                    "responses": {"200": _answer("The calls, oldest first.", "CallList"), **refused},
                 }
             },
-            "/v1/openapi.json": {
-                "get": {"summary": "This description.", "responses": {"200": _ok(), "401": unauthorised}}
-            },
+            "/v1/openapi.json": {"get": {"summary": "This description.", "responses": {"200": _ok(), **refused}}},
         },
     }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from connector.call.call import Call, Dialplan, Plan
 from connector.call.monitor import CallMonitor, Monitors
+from connector.call.refusals import Refusals
 from connector.call.registry import Registry
 from connector.call.state import CallState, Event, State
 
-__all__ = ["Call", "CallMonitor", "CallState", "Dialplan", "Event", "Monitors", "Plan", "Registry", "State"]
+__all__ = ["Call", "CallMonitor", "CallState", "Dialplan", "Event", "Monitors", "Plan", "Refusals", "Registry", "State"]

@@ -244,15 +244,20 @@ class Call:
     async def _give_up(self, failure: BaseException) -> None:
         """Ends the call for an error: with its own SIP status before the answer, with BYE after it."""
         error = _root(failure)
+        unanswered = self.state in (State.NEW, State.EARLY)
+        if unanswered and isinstance(error, VoxtrunkError):
+            log.warning("call refused", extra=self._fields(status=error.sip_status, reason=str(error)))
+            await self._refuse(Disposition.REJECTED, error.sip_status, error.sip_reason, str(error), error.retry_after)
+            return
         self.recorder.error(error)
         documented = isinstance(error, VoxtrunkError)
         if not documented:
             log.error("bug in a call", exc_info=failure, extra=self._fields())
         reason = str(error) if documented else "internal error"
-        if self.state in (State.NEW, State.EARLY):
-            refusal = error if isinstance(error, VoxtrunkError) else VoxtrunkError(reason)
-            disposition = Disposition.REJECTED if documented else Disposition.FAILED
-            await self._refuse(disposition, refusal.sip_status, refusal.sip_reason, reason, refusal.retry_after)
+        if unanswered:
+            await self._refuse(
+                Disposition.FAILED, VoxtrunkError.sip_status, VoxtrunkError.sip_reason, reason, retry_after=None
+            )
         else:
             await self.end(Party.SYSTEM, reason)
 

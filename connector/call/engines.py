@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
+import numpy as np
+
+from connector.audio import Audio
 from connector.call.containment import outcome
 from connector.config.model import EngineChoice, Flavor
 from connector.errors import Overloaded, VoxtrunkError
-from connector.interfaces import Clock, Engine, EngineContext, EngineDescriptor, EngineKind, EngineOptions
+from connector.interfaces import (
+    Clock,
+    Engine,
+    EngineContext,
+    EngineDescriptor,
+    EngineKind,
+    EngineOptions,
+    LanguageModel,
+    SpeechToText,
+)
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +32,8 @@ FIRST_RETRY = 1.0
 LONGEST_RETRY = 60.0
 """Seconds between two attempts to start or check an engine that failed, doubled from the first to the longest."""
 
+SILENCE = Audio(np.zeros(4000, np.int16), 8000)
+"""What a recogniser hears in a rehearsal."""
 
 Load = Callable[[EngineDescriptor, EngineOptions, EngineContext], Awaitable[Engine]]
 """Makes an engine that is not started."""
@@ -40,36 +55,30 @@ class EngineStatus:
     failures: int
 
 
-class SharedEngine:
-    """One engine with one set of options, for all flavors that name both."""
+class Upkeep:
+    """Keeps one thing ready: tries until it succeeds, and again when it is suspected.
 
-    def __init__(
-        self, descriptor: EngineDescriptor, choice: EngineChoice, load: Callable[[], Awaitable[Engine]]
-    ) -> None:
-        self.choice = choice
-        self._descriptor = descriptor
-        self._load = load
-        self._engine: Engine | None = None
-        self._ready = False
-        self._error = ""
-        self._failures = 0
-        self._suspected = asyncio.Event()
+    `attempt` makes it ready, or proves that it still is; it raises where it cannot.
+    """
+
+    def __init__(self, name: str, attempt: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.name = name
+        self.ready = asyncio.Event()
         self.tried = asyncio.Event()
-        """Set once the first attempt to start it is over."""
+        """Set once the first attempt is over."""
+        self.error = ""
+        """Why it is not ready; empty while it starts or is."""
+        self.failures = 0
+        self._attempt = attempt
+        self._suspected = asyncio.Event()
 
     @property
-    def status(self) -> EngineStatus:
-        return EngineStatus(self._descriptor.name, self._descriptor.kind, self._ready, self._error, self._failures)
-
-    @property
-    def engine(self) -> Engine:
-        """The engine, ready for a call; raises `Overloaded` where it is not: another try may find it."""
-        if self._engine is None or not self._ready:
-            raise Overloaded(self._error or f"{self._descriptor.name}: starting")
-        return self._engine
+    def problem(self) -> str:
+        """Why it cannot be used now; empty where it can."""
+        return "" if self.ready.is_set() else self.error or f"{self.name}: starting"
 
     def suspect(self) -> None:
-        """A call saw it fail: it is checked now."""
+        """A call saw it fail: it is tried now."""
         self._suspected.set()
 
     async def keep(self, clock: Clock) -> None:
@@ -77,8 +86,8 @@ class SharedEngine:
         delay = FIRST_RETRY
         while True:
             failure = await outcome(self._attempt())
-            self.tried.set()
             if failure is None:
+                self._succeeded()
                 delay = FIRST_RETRY
                 await self._suspected.wait()
                 self._suspected.clear()
@@ -87,8 +96,54 @@ class SharedEngine:
                 await clock.sleep(delay)
                 delay = min(delay * 2, LONGEST_RETRY)
 
+    def _succeeded(self) -> None:
+        if not self.ready.is_set():
+            log.info("engine ready", extra={"engine": self.name})
+        self.error = ""
+        self.ready.set()
+        self.tried.set()
+
+    def _failed(self, failure: BaseException) -> None:
+        documented = isinstance(failure, VoxtrunkError)
+        self.failures += 1
+        self.error = str(failure) if documented else f"{self.name}: internal error ({failure!r})"
+        self.ready.clear()
+        self.tried.set()
+        log.error(
+            "engine not ready",
+            exc_info=None if documented else failure,
+            extra={"engine": self.name, "error": self.error},
+        )
+
+
+class SharedEngine:
+    """One engine with one set of options, for all flavors that name both."""
+
+    def __init__(
+        self, descriptor: EngineDescriptor, choice: EngineChoice, load: Callable[[], Awaitable[Engine]]
+    ) -> None:
+        self.choice = choice
+        self.upkeep = Upkeep(descriptor.name, self._attempt)
+        self._descriptor = descriptor
+        self._load = load
+        self._engine: Engine | None = None
+
+    @property
+    def status(self) -> EngineStatus:
+        upkeep = self.upkeep
+        return EngineStatus(
+            self._descriptor.name, self._descriptor.kind, upkeep.ready.is_set(), upkeep.error, upkeep.failures
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, ready for a call; raises `Overloaded` where it is not: another try may find it."""
+        if self._engine is None or self.upkeep.problem:
+            raise Overloaded(self.upkeep.problem)
+        return self._engine
+
     async def aclose(self) -> None:
-        self._ready = False
+        self.upkeep.ready.clear()
         if self._engine is not None:
             await self._engine.aclose()
 
@@ -103,27 +158,43 @@ class SharedEngine:
             self._engine = engine
         else:
             await self._engine.check()
-        if not self._ready:
-            log.info("engine ready", extra={"engine": self._descriptor.name})
-        self._ready, self._error = True, ""
 
-    def _failed(self, failure: BaseException) -> None:
-        documented = isinstance(failure, VoxtrunkError)
-        self._ready = False
-        self._failures += 1
-        self._error = str(failure) if documented else f"{self._descriptor.name}: internal error ({failure!r})"
-        log.error(
-            "engine not ready",
-            exc_info=None if documented else failure,
-            extra={"engine": self._descriptor.name, "error": self._error},
-        )
+
+class Rehearsal:
+    """A recogniser with the phrases of a language model, for all flavors that have both.
+
+    What would fail only at the first caller's first words, such as a word that cannot be pronounced,
+    or take long, such as compiling the phrases, comes to light before a call is taken.
+    """
+
+    def __init__(self, recogniser: SharedEngine, model: SharedEngine) -> None:
+        self.recogniser = recogniser
+        self.model = model
+        self.upkeep = Upkeep(f"{recogniser.choice.engine} with {model.choice.engine}", self._attempt)
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether both engines are ready."""
+        return not (self.recogniser.upkeep.problem or self.model.upkeep.problem)
+
+    async def _attempt(self) -> None:
+        await self.recogniser.upkeep.ready.wait()
+        await self.model.upkeep.ready.wait()
+        # The configuration has checked that each engine is of the kind that its key names.
+        model = cast(LanguageModel, self.model.engine)
+        await rehearse(cast(SpeechToText, self.recogniser.engine), model.phrases)
+
+
+async def rehearse(recogniser: SpeechToText, phrases: Sequence[str]) -> None:
+    """Has `recogniser` do all that an utterance takes; raises what it raises."""
+    await recogniser.transcribe(SILENCE, phrases)
 
 
 class Engines:
     """All engines of a configuration generation.
 
     An engine that fails to start stops neither the others nor the process: flavors that need it
-    refuse their calls until a later attempt succeeds.
+    refuse their calls until a later attempt succeeds. Engines that work together rehearse first.
     """
 
     def __init__(
@@ -138,6 +209,7 @@ class Engines:
         self._context = context
         self._clock = clock
         self._shared: list[SharedEngine] = []
+        self._rehearsals: list[Rehearsal] = []
         self._keepers: list[asyncio.Task[None]] = []
 
     @property
@@ -146,13 +218,17 @@ class Engines:
         return [shared.status for shared in self._shared]
 
     async def start(self, flavors: Iterable[Flavor]) -> None:
-        """Starts the engines of `flavors` at the same time; returns when each was tried once."""
+        """Starts the engines of `flavors` at the same time; returns when each was tried once, and rehearsed."""
         for flavor in flavors:
-            for choice in choices(flavor).values():
+            for choice in flavor.engines.values():
                 if self._find(choice) is None:
                     self._add(choice)
+            self._add_rehearsal(flavor)
         for shared in self._shared:
-            await shared.tried.wait()
+            await shared.upkeep.tried.wait()
+        for rehearsal in self._rehearsals:
+            if rehearsal.can_begin:
+                await rehearsal.upkeep.tried.wait()
 
     def shared(self, choice: EngineChoice) -> SharedEngine:
         """The engine for `choice`, which belongs to a flavor that was started."""
@@ -163,12 +239,16 @@ class Engines:
 
     def problem(self, flavor: Flavor) -> str:
         """Why `flavor` cannot answer now; "" where it can."""
-        return "; ".join(filter(None, map(self._problem, choices(flavor).values())))
+        engines = "; ".join(filter(None, map(self._problem, flavor.engines.values())))
+        rehearsal = self._rehearsal(flavor)
+        return engines or (rehearsal.upkeep.problem if rehearsal is not None else "")
 
     def suspect(self, flavor: Flavor) -> None:
         """A call of `flavor` saw an engine fail: its engines are checked now."""
-        for choice in choices(flavor).values():
-            self.shared(choice).suspect()
+        for choice in flavor.engines.values():
+            self.shared(choice).upkeep.suspect()
+        if (rehearsal := self._rehearsal(flavor)) is not None:
+            rehearsal.upkeep.suspect()
 
     async def aclose(self) -> None:
         """Stops all engines. Idempotent."""
@@ -177,16 +257,14 @@ class Engines:
             keeper.cancel()
         if keepers:
             await asyncio.wait(keepers)
-        shared, self._shared = self._shared, []
+        shared, self._shared, self._rehearsals = self._shared, [], []
         for failure in await asyncio.gather(*(outcome(engine.aclose()) for engine in shared)):
             if failure is not None:
                 log.error("engine did not stop cleanly", exc_info=failure)
 
     def _problem(self, choice: EngineChoice) -> str:
         shared = self._find(choice)
-        if shared is not None and shared.status.ready:
-            return ""
-        return (shared.status.error if shared is not None else "") or f"{choice.engine}: starting"
+        return f"{choice.engine}: starting" if shared is None else shared.upkeep.problem
 
     def _find(self, choice: EngineChoice) -> SharedEngine | None:
         # Compared, not hashed: options may hold lists and mappings.
@@ -196,15 +274,19 @@ class Engines:
         descriptor = self._descriptors[choice.engine]
         shared = SharedEngine(descriptor, choice, partial(self._load, descriptor, choice.options, self._context))
         self._shared.append(shared)
-        self._keepers.append(asyncio.create_task(shared.keep(self._clock), name=f"engine {choice.engine}"))
+        self._keep(shared.upkeep)
 
+    def _rehearsal(self, flavor: Flavor) -> Rehearsal | None:
+        """That of the flavor's recogniser and language model, where there is one."""
+        wanted = (flavor.engines.get(EngineKind.STT), flavor.engines.get(EngineKind.LLM))
+        return next((one for one in self._rehearsals if (one.recogniser.choice, one.model.choice) == wanted), None)
 
-def choices(flavor: Flavor) -> Mapping[EngineKind, EngineChoice]:
-    """The engines that `flavor` names, by the part each plays."""
-    named = {
-        EngineKind.VAD: flavor.vad,
-        EngineKind.STT: flavor.stt,
-        EngineKind.LLM: flavor.llm,
-        EngineKind.TTS: flavor.tts,
-    }
-    return {kind: choice for kind, choice in named.items() if choice is not None}
+    def _add_rehearsal(self, flavor: Flavor) -> None:
+        recogniser, model = flavor.engines.get(EngineKind.STT), flavor.engines.get(EngineKind.LLM)
+        if recogniser is not None and model is not None and self._rehearsal(flavor) is None:
+            rehearsal = Rehearsal(self.shared(recogniser), self.shared(model))
+            self._rehearsals.append(rehearsal)
+            self._keep(rehearsal.upkeep)
+
+    def _keep(self, upkeep: Upkeep) -> None:
+        self._keepers.append(asyncio.create_task(upkeep.keep(self._clock), name=f"engine {upkeep.name}"))

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from connector import config
-from connector.app import App, SystemClock
+from connector.app import App, SystemClock, settle
 from connector.audio import FRAME_SECONDS
 from connector.cli.console import DEFAULT_CONFIG, ConfigFile
 from connector.cli.logs import logging_to_stderr
@@ -89,6 +89,7 @@ async def _serve(settings: Settings, calls: int, base_port: int | None) -> None:
             raise EngineError("bench", "; ".join(problems))
         pools = _pools(settings, calls, base_port)
         legs = [await _open(application, pool, clock) for pool in pools]
+        settle()
         typer.echo(json.dumps({"ports": [leg.rtp.local[1] for leg in legs]}))
         serving = [asyncio.create_task(_one_after_another(application, leg, ends, clock)) for leg in legs]
         await stopped.wait()

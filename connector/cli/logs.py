@@ -27,7 +27,7 @@ class TextFormatter(logging.Formatter):
         instant = datetime.fromtimestamp(record.created, UTC).astimezone()
         time = f"{instant:%H:%M:%S}.{int(record.msecs):03}"
         values = [f"{name}={printable(str(value))}" for name, value in fields(record).items()]
-        line = " ".join([time, record.levelname, record.getMessage(), *values])
+        line = " ".join([time, record.levelname, printable(record.getMessage()), *values])
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -51,7 +51,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        return json.dumps(entry, default=str)
 
 
 @contextmanager
@@ -67,8 +67,9 @@ def logging_to_stderr(*, as_json: bool, verbose: bool) -> Iterator[None]:
     logging.basicConfig(level=logging.INFO, handlers=[_Enqueue(queue)], force=True)
     for name in ("connector", "flavors"):
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
-    # Libraries that tell of every request at INFO.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Libraries that tell of every request at INFO; openai brings one of them, by its version.
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     listener.start()
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 
 from connector import config
-from connector.app import App
+from connector.app import App, settle
 from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_table
 from connector.cli.doctor.findings import Verdict
 from connector.cli.doctor.machine import check_port
@@ -24,6 +25,9 @@ from connector.errors import MediaError
 from connector.interfaces import CallInfo
 from connector.leg.embedded import listen_address
 from connector.record import CallRecord, Disk, Turn
+from connector.routing import shadowed
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False)
 
@@ -51,6 +55,8 @@ def serve(
     """
     settings = config.load(file, {} if listen is None else {"sip.listen": listen})
     with logging_to_stderr(as_json=log_json, verbose=verbose):
+        for warning in (*settings.warnings, *shadowed(settings)):
+            log.warning("configuration", extra={"warning": str(warning)})
         try:
             asyncio.run(_serve(settings, drain, as_json=as_json))
         except MediaError as error:
@@ -76,6 +82,7 @@ async def _serve(settings: Settings, drain: float, *, as_json: bool) -> None:
     reporter = Reporter(output, settings.records.directory, as_json=as_json)
     try:
         async with App(settings, monitors=[reporter]) as application:
+            settle()
             if not as_json:
                 _print_what_to_dial(application)
             await run_until_stopped(application.failure, partial(application.drain, drain))
@@ -115,17 +122,17 @@ def _print_what_to_dial(application: App) -> None:
         return
     address = f"{local[0]}:{local[1]}"
     console().print(f"Listening for SIP on {address} (UDP); http://{http[0]}:{http[1]}/readyz")
-    settings, readiness = application.settings, application.readiness()
+    settings = application.settings
     rows = [
         (
             f"sip:{route.number}@{address}" if route.number is not None else str(route),
             route.flavor.name,
-            readiness.flavors[route.flavor.name] or "ready",
+            application.problem(route.flavor) or "ready",
         )
         for route in settings.routes
     ]
     if settings.default is not None:
-        rows.append(("any other number", settings.default.name, readiness.flavors[settings.default.name] or "ready"))
+        rows.append(("any other number", settings.default.name, application.problem(settings.default) or "ready"))
     print_table(("dial", "flavor", "state"), rows)
 
 

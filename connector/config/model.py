@@ -85,12 +85,12 @@ def split_range(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text)
     if match is None:
-        raise ValueError("should be FIRST-LAST, such as 40000-40999")
+        raise ValueError("should be FIRST-LAST, such as 20000-20999")
     first, last = int(match[1]), int(match[2])
     if not 1 <= first <= last <= 65535:
-        raise ValueError("should rise, within 1-65535, such as 40000-40999")
+        raise ValueError("should rise, within 1-65535, such as 20000-20999")
     if first + first % 2 + 1 > last:
-        raise ValueError("should hold an even port and the next one (RTP and RTCP), such as 40000-40001")
+        raise ValueError("should hold an even port and the next one (RTP and RTCP), such as 20000-20001")
     return first, last
 
 
@@ -135,7 +135,7 @@ class SipSettings(Section):
 class MediaSettings(Section):
     """RTP."""
 
-    ports: Annotated[str, AfterValidator(_port_range)] = "40000-40999"
+    ports: Annotated[str, AfterValidator(_port_range)] = "20000-20999"
     """Range of UDP ports; each call takes an even one and the next (RTP and RTCP)."""
     timeout: Annotated[float, Field(gt=0)] = 20.0
     """A call that is not on hold ends after this long without RTP."""

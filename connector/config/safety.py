@@ -72,7 +72,7 @@ def _ports(sip: SipSettings, media: MediaSettings) -> Iterator[Finding]:
     if pairs < sip.max_calls:
         yield Finding(
             "media.ports",
-            f"room for {pairs} calls at once, while sip.max_calls is {sip.max_calls}",
+            f"room for {pairs} call{'' if pairs == 1 else 's'} at once, while sip.max_calls is {sip.max_calls}",
             f"widen it to {first}-{first + 2 * sip.max_calls}, or lower sip.max_calls",
             refused=False,
         )

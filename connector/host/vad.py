@@ -31,7 +31,7 @@ OnProbability = Callable[[float, float, float], None]
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    samples: Floats
+    samples: Samples
     end: float
 
 
@@ -94,7 +94,7 @@ class BatchedVadService:
         self._work = None
 
     async def _judge(self, streams: list[_Stream], windows: list[_Window]) -> None:
-        batch = np.stack([window.samples for window in windows])
+        batch = np.stack([window.samples for window in windows]).astype(np.float32) / np.float32(FULL_SCALE)
         states = np.stack([stream.state for stream in streams])
         [answer] = await asyncio.gather(self._vad.probabilities(batch, states), return_exceptions=True)
         if isinstance(answer, BaseException):
@@ -126,7 +126,7 @@ class _Stream:
         self._window = vad.window
         self._on_probability = on_probability
         self._limit = max(1, int(LAG_SECONDS * vad.rate / vad.window))
-        self._rest: Floats = np.zeros(0, np.float32)
+        self._rest: Samples = np.zeros(0, np.int16)
         self._resampler: tuple[int, Resampler] | None = None
         self._closed = False
         self.state = vad.initial_state()
@@ -135,7 +135,7 @@ class _Stream:
     def push(self, frame: Frame) -> None:
         if self._closed:
             return
-        samples = self._at_rate(frame).astype(np.float32) / np.float32(FULL_SCALE)
+        samples = self._at_rate(frame)
         audio = np.concatenate([self._rest, samples]) if len(self._rest) else samples
         count = len(audio) // self._window
         self._rest = audio[count * self._window :]

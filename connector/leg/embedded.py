@@ -12,6 +12,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from connector.config.model import MediaSettings, SipSettings
@@ -33,10 +34,11 @@ from connector.leg.rtp_audio import RtpAudio
 from connector.leg.sip_socket import SipSocket
 from connector.sip.bodies import UnsupportedMediaType, sdp_body
 from connector.sip.dialog import Dialog, DialogId, contact_uri
-from connector.sip.digest import DigestClient, DigestServer, Stale
+from connector.sip.digest import DigestClient, DigestServer, MissingCredentials, Stale
 from connector.sip.message import (
     DEFAULT_PORT,
     Address,
+    BadMessage,
     Request,
     Response,
     Uri,
@@ -66,11 +68,46 @@ CLOSING_SECONDS = 2.0
 """How long `aclose` waits for the answers to its BYEs."""
 
 
+class Merged(BadRequest):
+    """A request that came before, another way (RFC 3261 section 8.2.2.2)."""
+
+    sip_status = 482
+    sip_reason = "Loop Detected"
+
+
+class UnsupportedScheme(BadRequest):
+    """A request URI that is neither SIP nor tel (RFC 3261 section 8.2.2.1)."""
+
+    sip_status = 416
+    sip_reason = "Unsupported URI Scheme"
+
+
+class BadExtension(BadRequest):
+    """A request that requires an extension, and we have none (RFC 3261 section 8.2.2.3)."""
+
+    sip_status = 420
+    sip_reason = "Bad Extension"
+
+    def __init__(self, extensions: list[str]) -> None:
+        self.extensions = ", ".join(extensions)
+        super().__init__(f"the extension {self.extensions} is required")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A call that was refused at the door. Of an INVITE that cannot be read, `info` has the peer alone."""
+
+    info: CallInfo
+    status: int
+    reason: str
+
+
 class EmbeddedEndpoint:
     """The user agent. `on_call` gets each incoming leg once it may be answered: admitted, its media open.
 
-    Refused before that: 400, 415, 416, 420, 482, 488, and 401, 403, 503 by `sip`'s settings. The called
-    number is not looked at: `on_call` rejects with 404.
+    Refused before that: 400, 415, 416, 420, 482, 488, and 401, 403, 503 by `sip`'s settings; `on_refused`
+    is told, but for requests to prove oneself first, which belong to digest. The called number is not
+    looked at: `on_call` rejects with 404.
     """
 
     def __init__(
@@ -82,6 +119,7 @@ class EmbeddedEndpoint:
         ticker: Ticker,
         ports: PortPool,
         on_call: Callable[[Leg], None],
+        on_refused: Callable[[Refusal], None] = lambda refusal: None,
         timing: Timing | None = None,
     ) -> None:
         self._sip = sip
@@ -90,7 +128,15 @@ class EmbeddedEndpoint:
         self._ticker = ticker
         self._ports = ports
         self._on_call = on_call
-        self._socket = SipSocket(clock, timing or Timing(), _advertised(sip.advertise), self._on_request, self._on_ack)
+        self._on_refused = on_refused
+        self._socket = SipSocket(
+            clock,
+            timing or Timing(),
+            _advertised(sip.advertise),
+            self._on_request,
+            self._on_ack,
+            self._on_unreadable,
+        )
         self._host, self._port = listen_address(sip.listen)
         self._digest = (
             DigestServer(
@@ -188,7 +234,7 @@ class EmbeddedEndpoint:
         host = f"[{sent_by[0]}]" if ":" in sent_by[0] else sent_by[0]
         local = f"<sip:{quote(calling, safe='+*')}@{host}:{sent_by[1]}>;tag={secrets.token_hex(8)}"
         identity = Identity(target, local, contact(sent_by), f"{secrets.token_hex(16)}@{host}")
-        info = CallInfo(identity.call_id, target.user or "", calling, peer=f"{peer[0]}:{peer[1]}")
+        info = CallInfo(identity.call_id, target.user or "", calling, peer=_printed(peer))
         early: list[SessionDescription] = []
 
         def provisional(response: Response) -> None:
@@ -246,23 +292,46 @@ class EmbeddedEndpoint:
         if leg is not None:
             leg.on_ack(request)
 
+    def _on_unreadable(self, error: BadMessage, source: Address) -> None:
+        log.debug("unreadable SIP message", extra={"peer": source[0], "error": str(error)})
+        if error.response is not None and (error.response.headers.get("CSeq") or "").endswith("INVITE"):
+            self._on_refused(Refusal(CallInfo("", "", "", peer=_printed(source)), error.response.code, str(error)))
+
     def _on_request(self, key: Key, request: Request, source: Address) -> None:
-        method, tag = request.method, to_tag(request)
-        if method == "CANCEL":
+        if request.method == "CANCEL":
             self._cancel(key, request)
+        elif tag := to_tag(request):
+            self._within(key, request, source, tag)
+        else:
+            self._outside(key, request, source)
+
+    def _within(self, key: Key, request: Request, source: Address, tag: str) -> None:
+        """A request in a dialog: whoever knows its tags was admitted, or was told them."""
+        leg = self._dialogs.get(DialogId(request.call_id, tag, from_tag(request)))
+        if leg is None:
+            self._socket.respond_once(key, respond(request, 481, to_tag=tag))
         elif unsupported := tokens(request, "Require"):
-            self._respond(key, request, 420, {"Unsupported": ", ".join(unsupported)})
-        elif tag:
-            leg = self._dialogs.get(DialogId(request.call_id, tag, from_tag(request)))
-            if leg is None:
-                self._respond(key, request, 481)
-            else:
-                leg.on_request(key, request, source)
-        elif method == "INVITE":
+            self._refuse(key, request, BadExtension(unsupported))
+        else:
+            leg.on_request(key, request, source)
+
+    def _outside(self, key: Key, request: Request, source: Address) -> None:
+        """A request outside of any dialog (section 8.2): first of all, may its sender ask?"""
+        method = request.method
+        try:
+            self._admit(request, source)
+        except VoxtrunkError as error:
+            self._socket.respond_once(key, self._refusal(request, error))
+            log.debug("not admitted", extra={"peer": _printed(source), "method": method, "reason": str(error)})
+            if method == "INVITE" and not isinstance(error, MissingCredentials | Stale):
+                self._on_refused(Refusal(_call_info(request, source), error.sip_status, str(error)))
+            return
+        if method == "INVITE":
             self._invite(key, request, source)
+        elif unsupported := tokens(request, "Require"):
+            self._refuse(key, request, BadExtension(unsupported))
         elif method == "OPTIONS":
-            stranger = self._digest is None and not self._trusted(source)
-            self._respond(key, request, 403 if stranger else 200, None if stranger else CAPABILITIES)
+            self._respond(key, request, 200, CAPABILITIES)
         elif method in IN_DIALOG:
             self._respond(key, request, 481)
         else:
@@ -278,7 +347,7 @@ class EmbeddedEndpoint:
         """RFC 3261 section 9.2: 200 to the CANCEL, and 487 to what it cancels where that is not answered."""
         invite = cancelled_key(request)
         if not self._socket.known(invite):
-            self._respond(key, request, 481)
+            self._socket.respond_once(key, respond(request, 481, to_tag=stateless_tag(request)))
             return
         self._respond(key, request, 200)
         if leg := self._invited.get(invite):
@@ -287,15 +356,15 @@ class EmbeddedEndpoint:
             self._respond(invite, opening, 487)
 
     def _invite(self, key: Key, request: Request, source: Address) -> None:
+        """An INVITE of somebody who may call."""
         self._respond(key, request, 100)
         try:
-            self._admit(request, source)
             if self._socket.merged(key, request):
-                self._respond(key, request, 482)
-                return
+                raise Merged("the request came before, another way")
             if request.uri.scheme not in ("sip", "sips", "tel"):
-                self._respond(key, request, 416)
-                return
+                raise UnsupportedScheme("only sip, sips and tel URIs can be called")
+            if unsupported := tokens(request, "Require"):
+                raise BadExtension(unsupported)
             contact_uri(request)
             body = sdp_body(request)
             offer = None if body is None else parse_sdp(body)
@@ -304,7 +373,7 @@ class EmbeddedEndpoint:
             if self._closing or self.calls >= self._sip.max_calls:
                 raise Overloaded("the cap on calls is reached", self._sip.retry_after)
         except VoxtrunkError as error:
-            self._refuse(key, request, error)
+            self._refuse_call(key, request, source, error)
             return
         self._opening[key] = request
         self.spawn(self._open(Incoming(key, request, offer), source))
@@ -325,20 +394,29 @@ class EmbeddedEndpoint:
         loopback = ipaddress.ip_address(self._socket.bound[0]).is_loopback
         return self._digest is None and loopback and address.is_loopback
 
+    def _refuse_call(self, key: Key, request: Request, source: Address, error: VoxtrunkError) -> None:
+        self._refuse(key, request, error)
+        self._on_refused(Refusal(_call_info(request, source), error.sip_status, str(error)))
+
     def _refuse(self, key: Key, request: Request, error: VoxtrunkError) -> None:
-        log.info("call refused: %s", error, extra={"call_id": request.call_id})
+        self._socket.respond(key, self._refusal(request, error))
+
+    def _refusal(self, request: Request, error: VoxtrunkError) -> Response:
+        """The response that `error` stands for."""
         response = respond(request, error.sip_status, error.sip_reason, to_tag=stateless_tag(request))
         if isinstance(error, Unauthorized) and self._digest is not None:
             challenges = self._digest.challenges(self._clock.now(), stale=isinstance(error, Stale))
             response.headers.setlist("WWW-Authenticate", challenges)
         if isinstance(error, UnsupportedMediaType):
             response.headers.set("Accept", error.accept)
+        if isinstance(error, BadExtension):
+            response.headers.set("Unsupported", error.extensions)
         if error.retry_after is not None:
             response.headers.set("Retry-After", str(error.retry_after))
         if error.sip_status in (400, 488):
             text = str(error).replace("\\", "").replace('"', "'")
             response.headers.set("Warning", f'399 voxtrunk "{text}"')
-        self._socket.respond(key, response)
+        return response
 
     async def _open(self, incoming: Incoming, source: Address) -> None:
         """Opens the media of an admitted call and hands it over."""
@@ -347,13 +425,13 @@ class EmbeddedEndpoint:
             audio = await self._open_audio(source[0])
         except MediaError as error:
             if self._opening.pop(key, None) is not None:
-                self._refuse(key, request, error)
+                self._refuse_call(key, request, source, error)
             return
         if self._opening.pop(key, None) is None:
             await audio.aclose()  # cancelled meanwhile
             return
         if self._closing:
-            self._refuse(key, request, Overloaded("the endpoint closes", self._sip.retry_after))
+            self._refuse_call(key, request, source, Overloaded("the endpoint closes", self._sip.retry_after))
             await audio.aclose()
             return
         address = self._socket.local_ip(source[0])
@@ -402,6 +480,10 @@ def _advertised(address: str | None) -> str | None:
         raise ConfigError([problem]) from None
 
 
+def _printed(address: Address) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
 def _session_id() -> int:
     return secrets.randbelow(2**31) + 1
 
@@ -413,7 +495,7 @@ def _call_info(request: Request, source: Address) -> CallInfo:
         called=request.uri.user or "",
         calling=party.uri.user or "",
         calling_name=party.name,
-        peer=f"{source[0]}:{source[1]}",
+        peer=_printed(source),
         headers={
             name: request.headers[name]
             for name in request.headers.keys()  # noqa: SIM118  (Headers is no mapping)

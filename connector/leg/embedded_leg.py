@@ -26,6 +26,7 @@ from connector.interfaces import (
     Resumed,
     Terminated,
 )
+from connector.leg.events import LegEvents
 from connector.leg.rtp_audio import MediaTarget, RtpAudio
 from connector.leg.sip_socket import SipSocket
 from connector.sip.bodies import (
@@ -146,7 +147,7 @@ class EmbeddedLeg:
         self._incoming = incoming
         self._credentials = credentials
         self._phase = Phase.INCOMING if incoming else Phase.ESTABLISHED
-        self._events: asyncio.Queue[LegEvent] = asyncio.Queue()
+        self._events = LegEvents()
         self._answer: _Answer | None = None
         self._settled = asyncio.Event()
         """No 200 of ours waits for its ACK: an offer of ours may go out (RFC 3261 section 14.1)."""
@@ -165,11 +166,11 @@ class EmbeddedLeg:
             "OPTIONS": self._on_options,
             "NOTIFY": self._on_notify,
         }
-        audio.on_digit = self._emit
+        audio.on_digit = self._events.emit
         audio.on_timeout = self._on_media_timeout
         audio.on_failure = self._on_media_failure
         if incoming is None:
-            self._emit(Established())
+            self._events.emit(Established())
             self._configure()
 
     # ---------------------------------------------------------------- Leg
@@ -197,12 +198,8 @@ class EmbeddedLeg:
         """The media in force."""
         return self._negotiation.agreement
 
-    async def events(self) -> AsyncIterator[LegEvent]:
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, Terminated):
-                return
+    def events(self) -> AsyncIterator[LegEvent]:
+        return self._events.read()
 
     async def ring(self) -> None:
         """180 Ringing; nothing where the call is past that."""
@@ -317,7 +314,7 @@ class EmbeddedLeg:
             return
         if self._phase is Phase.ANSWERED:
             self._step(Step.ACKNOWLEDGE)
-            self._emit(Established())
+            self._events.emit(Established())
         if answer.offered:
             try:
                 self._negotiation.accept(_description(request))
@@ -391,7 +388,7 @@ class EmbeddedLeg:
     def _on_info(self, key: Key, request: Request) -> None:
         """A DTMF key, or a sign of life without a body (RFC 6086 section 4.2.2)."""
         if request.body.strip():
-            self._emit(parse_dtmf(request))
+            self._events.emit(parse_dtmf(request))
         self._respond(key, request, 200)
 
     def _on_options(self, key: Key, request: Request) -> None:
@@ -512,10 +509,6 @@ class EmbeddedLeg:
     def _contact(self) -> str:
         return contact(self._socket.sent_by(self._dialog.peer[0]))
 
-    def _emit(self, event: LegEvent) -> None:
-        if self._phase is not Phase.ENDED or isinstance(event, Terminated):
-            self._events.put_nowait(event)
-
     def _step(self, step: Step) -> None:
         try:
             self._phase = PHASES[self._phase, step]
@@ -546,7 +539,7 @@ class EmbeddedLeg:
         if self._phase is not Phase.ANSWERED:
             self._forget_answer()
         self._step(Step.END)
-        self._emit(Terminated(by, reason, status))
+        self._events.emit(Terminated(by, reason, status))
         for future in self._pending:
             if not future.done():
                 future.set_exception(CallFailed(status or 487, reason or "the call is over"))
@@ -627,10 +620,10 @@ class EmbeddedLeg:
         )
         if agreement.held != self._held:
             self._held = agreement.held
-            self._emit(Held() if self._held else Resumed())
+            self._events.emit(Held() if self._held else Resumed())
 
     def _on_media_timeout(self, seconds: float) -> None:
-        self._emit(MediaTimeout(seconds))
+        self._events.emit(MediaTimeout(seconds))
 
     def _on_media_failure(self, error: Exception) -> None:
         log.error("media failed", exc_info=error)

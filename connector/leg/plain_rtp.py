@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -11,13 +10,13 @@ from connector.interfaces import (
     AudioPort,
     CallInfo,
     Clock,
-    Digit,
     Established,
     LegEvent,
     MediaTimeout,
     Party,
     Terminated,
 )
+from connector.leg.events import LegEvents
 from connector.leg.rtp_audio import MediaTarget, RtpAudio
 from connector.udp.ports import PortPool
 from connector.udp.ticker import Ticker
@@ -34,11 +33,10 @@ class PlainRtpLeg:
     def __init__(self, rtp: RtpAudio, target: MediaTarget, called: str) -> None:
         self._target = target
         self._info = CallInfo(call_id=f"rtp-{rtp.local[1]}", called=called, calling="")
-        self._events: asyncio.Queue[LegEvent] = asyncio.Queue()
-        self._terminated = False
+        self._events = LegEvents()
         self.rtp = rtp
         """The leg's media; `rtp.local` is where peers send to."""
-        rtp.on_digit = self._on_digit
+        rtp.on_digit = self._events.emit
         rtp.on_timeout = self._on_timeout
         rtp.on_failure = self._on_failure
 
@@ -69,13 +67,9 @@ class PlainRtpLeg:
         """The leg's audio."""
         return self.rtp
 
-    async def events(self) -> AsyncIterator[LegEvent]:
+    def events(self) -> AsyncIterator[LegEvent]:
         """Events in order; ends after `Terminated`. One reader."""
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, Terminated):
-                return
+        return self._events.read()
 
     async def ring(self) -> None:
         """Nobody hears it."""
@@ -83,7 +77,7 @@ class PlainRtpLeg:
     async def answer(self) -> None:
         """Starts the media."""
         self.rtp.configure(self._target)
-        self._events.put_nowait(Established())
+        self._events.emit(Established())
 
     async def reject(self, status: int, reason: str, retry_after: int | None = None) -> None:
         """Ends the leg before it began."""
@@ -110,18 +104,11 @@ class PlainRtpLeg:
         self.rtp.send_dtmf(digits)
 
     async def _terminate(self, by: Party, reason: str, status: int | None = None) -> None:
-        if not self._terminated:
-            self._terminated = True
-            self._events.put_nowait(Terminated(by, reason, status))
+        self._events.emit(Terminated(by, reason, status))
         await self.rtp.aclose()
 
-    def _on_digit(self, digit: Digit) -> None:
-        self._events.put_nowait(digit)
-
     def _on_timeout(self, seconds: float) -> None:
-        self._events.put_nowait(MediaTimeout(seconds))
+        self._events.emit(MediaTimeout(seconds))
 
     def _on_failure(self, error: Exception) -> None:
-        if not self._terminated:
-            self._terminated = True
-            self._events.put_nowait(Terminated(Party.SYSTEM, f"media failed: {error}"))
+        self._events.emit(Terminated(Party.SYSTEM, f"media failed: {error}"))

@@ -29,6 +29,10 @@ from connector.udp.ticker import Ticker
 log = logging.getLogger(__name__)
 
 
+STALL_SECONDS = 0.01
+"""A tick that runs later than this may run before the event loop has read what waits in the socket."""
+
+
 @dataclass(frozen=True, slots=True)
 class MediaTarget:
     """Where media goes, and how: one side of a finished offer/answer.
@@ -200,7 +204,20 @@ class RtpAudio:
         self._heard, self._timed_out = now, False
         if self._stop is None:
             self._report_at = now + self._reporter.interval()
-            self._stop = self._ticker.add(self._tick, self._fail)
+            self._stop = self._start()
+
+    def _start(self) -> Callable[[], None]:
+        """Begins to speak and to hear; the returned function ends both."""
+        removers = (
+            self._ticker.add(self._speak, self._fail, first=True),
+            self._ticker.add(self._hear, self._fail),
+        )
+
+        def stop() -> None:
+            for remove in removers:
+                remove()
+
+        return stop
 
     def send_dtmf(self, digits: str) -> None:
         """Queues keys (0-9 * # A-D) as telephone-events, 100 ms each.
@@ -341,18 +358,21 @@ class RtpAudio:
 
     # ---------------------------------------------------------------------------- ticks
 
-    def _tick(self, due: float) -> None:
-        """20 ms of the leg: a frame in, a packet out."""
-        target = self._target
-        # After a stall this tick may run before the loop has read what waits in the socket.
-        self._rtp.drain()
-        now = self._clock.now()
-        self._deliver(target, now)
-        if self._ended:  # by the listener, a tap or a digit
-            return
+    def _speak(self, due: float) -> None:
+        """A packet out. All legs do this first, so that no leg's packets wait for what others hear."""
         self._skip_missed(due)
-        self._emit(target)
-        self._watch(target, now)
+        self._emit(self._target)
+
+    def _hear(self, due: float) -> None:
+        """A frame in."""
+        now = self._clock.now()
+        if now - due > STALL_SECONDS:
+            self._rtp.drain()
+            now = self._clock.now()
+        target = self._target
+        self._deliver(target, now)
+        if not self._ended:  # by the listener, a tap or a digit
+            self._watch(target, now)
 
     def _deliver(self, target: MediaTarget, now: float) -> None:
         frame, at = self._receiver.pull(now)

@@ -35,7 +35,8 @@ NOWHERE: Address = ("", 0)
 class SipSocket(asyncio.DatagramProtocol):
     """Datagrams to transactions, transactions to callbacks, and their timers to the event loop.
 
-    `on_request(key, request, source)` and `on_ack(request, source)` are called on the event loop.
+    `on_request(key, request, source)`, `on_ack(request, source)` and `on_unreadable(error, source)`,
+    for what was no SIP message, are called on the event loop.
     `advertise`: the address that peers see, None for the one they reach us at.
     """
 
@@ -46,14 +47,14 @@ class SipSocket(asyncio.DatagramProtocol):
         advertise: str | None,
         on_request: Callable[[Key, Request, Address], None],
         on_ack: Callable[[Request, Address], None],
+        on_unreadable: Callable[[BadMessage, Address], None],
     ) -> None:
         self.clock = clock
         self.timing = timing
-        self.unreadable = 0
-        """Datagrams that were no SIP."""
         self._advertise = advertise
         self._on_request = on_request
         self._on_ack = on_ack
+        self._on_unreadable = on_unreadable
         self._transactions = Transactions(lambda: secrets.token_hex(12), timing)
         self._waiting: dict[Key, OnResponse] = {}
         self._unanswered: set[Key] = set()
@@ -137,6 +138,11 @@ class SipSocket(asyncio.DatagramProtocol):
         self._transactions.respond(key, response, self.clock.now())
         self._flush()
 
+    def respond_once(self, key: Key, response: Response) -> None:
+        """Refuses request `key` of a stranger. Raises `ProtocolError` where it was answered."""
+        self._transactions.respond_once(key, response)
+        self._flush()
+
     def acknowledge(self, ack: Request, peer: Address) -> bytes:
         """Sends an ACK for a 2xx; returns its datagram for `resend`."""
         data = self._transactions.send(ack, self.sent_by(peer[0]), peer)
@@ -174,11 +180,10 @@ class SipSocket(asyncio.DatagramProtocol):
         try:
             message = parse(data)
         except BadMessage as error:
-            self.unreadable += 1
-            log.info("unreadable SIP message: %s", error, extra={"peer": source[0]})
             if error.response is not None:
                 self._transactions.reply(error.response, source)
                 self._flush()
+            self._on_unreadable(error, source)
             return
         self._transactions.receive(message, source, self.clock.now())
         self._dispatch()

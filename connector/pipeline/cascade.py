@@ -39,7 +39,7 @@ from connector.pipeline.generation import Generations
 from connector.pipeline.history import History
 from connector.pipeline.sentences import SentenceSplitter, fold, split
 from connector.pipeline.streams import patiently, read
-from connector.turn.barge_in import speech_needed
+from connector.turn.barge_in import gives_way, speech_needed
 from connector.turn.endpointing import Endpointing, SpeechEnded, SpeechStarted
 from connector.turn.keypad import Keypad
 from connector.turn.state import Turn, TurnEvent, TurnMachine
@@ -91,6 +91,7 @@ class Cascade:
         self._announcements: deque[str] = deque()
         self._quiet = 0.0
         self._held = False
+        self._giving_way = False
         self._running = False
 
     # ------------------------------------------------------------------------------ the pipeline's verbs
@@ -134,6 +135,7 @@ class Cascade:
         if held == self._held:
             return
         self._held = held
+        self._giving_way = False
         if held:
             self._port.pause()
             if self._machine.turn is Turn.CALLER_SPEAKING:
@@ -183,6 +185,16 @@ class Cascade:
                 self._caller_started(started)
             case SpeechEnded() as ended:
                 self._caller_finished(ended)
+        self._give_way()
+
+    def _give_way(self) -> None:
+        """Keeps the voice silent while the caller may be taking the turn, and lets it go on where that was nothing."""
+        before = self._giving_way
+        self._giving_way = gives_way(self._machine.turn, self._flavor.turn, self._endpointing.voiced, giving_way=before)
+        if self._giving_way and not before:
+            self._port.pause()
+        elif before and not self._giving_way:
+            self._port.resume()
 
     def _caller_started(self, started: SpeechStarted) -> None:
         self._take_back()
@@ -236,12 +248,10 @@ class Cascade:
         if exchange is None:
             return
         exchange.cancel()
-        if self._machine.turn is Turn.SPEAKING:
+        heard = self._silence(exchange) if self._machine.turn is Turn.SPEAKING else 0.0
+        if heard or exchange.prompt:
             self._cut_short = exchange
-            self._record(exchange, self._silence(exchange), interrupted=True)
-        elif exchange.prompt:
-            self._cut_short = exchange
-            self._record(exchange, 0.0, interrupted=True)
+            self._record(exchange, heard, interrupted=True)
         else:
             self._unanswered = exchange.input
 
@@ -395,7 +405,10 @@ class Cascade:
         exchange.script.end()
 
     def _write(self, exchange: Exchange, audio: Audio) -> None:
-        if not exchange.generation.live or not len(audio.samples):
+        if not exchange.generation.live:
+            return
+        audio = exchange.silence.trim(audio)
+        if not len(audio.samples):
             return
         if exchange.timing.first_audio is None:
             self._machine.apply(TurnEvent.VOICE_STARTED)

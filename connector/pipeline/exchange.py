@@ -9,6 +9,7 @@ from connector.audio import Frame
 from connector.errors import EngineError
 from connector.interfaces import Action, TurnRecord, TurnTiming
 from connector.pipeline.generation import Generation
+from connector.pipeline.leading_silence import LeadingSilence
 from connector.pipeline.script import Script
 
 
@@ -42,6 +43,8 @@ class Exchange:
     """Nothing is to be added to `pieces`."""
     rest: list[str] = field(default_factory=list)
     """The pieces that the caller did not hear to their end, once the exchange is over."""
+    silence: LeadingSilence = field(default_factory=LeadingSilence)
+    """Of the voice's beginning."""
     script: Script = field(default_factory=Script)
     intent: str | None = None
     actions: list[Action] = field(default_factory=list)

@@ -21,7 +21,7 @@ WINDOW_PACKETS = 250
 FIRST_WINDOW_PACKETS = 50
 """At a stream's begin the start delay is a guess, so that one second of good packets is enough."""
 SPARE_SLOTS = 2
-"""Too early: so many whole slots before its turn. One of them can be spared."""
+"""Too early: so many whole slots before its turn. All but one of them can be spared."""
 CAPACITY = 64
 """Packets held at most; a sane stream of 5 ms packets needs 40."""
 REMEMBERED = 32
@@ -53,8 +53,7 @@ class JitterBuffer:
         self.duplicates = 0
         self.discarded = 0
         """Packets dropped in time to keep the delay bounded, or to shorten it."""
-        self.excessive = False
-        """Whether some delay could be spared."""
+        self._spare = 0
         self._least_slack = self._limit
         self._window_packets = FIRST_WINDOW_PACKETS
         self.restart()
@@ -72,6 +71,7 @@ class JitterBuffer:
         self._next = 0
         self._starved = 0
         self._hold = 0
+        self._popped = 0
         self._begin_window(FIRST_WINDOW_PACKETS)
 
     @property
@@ -80,6 +80,11 @@ class JitterBuffer:
         if self._newest is None:
             return 0
         return max(0, self._newest.timestamp + self._newest.duration - self._next)
+
+    @property
+    def excessive(self) -> bool:
+        """Whether some delay could be spared."""
+        return self._spare > 0
 
     def push(self, packet: Buffered) -> None:
         """Takes a packet, in any order."""
@@ -112,6 +117,7 @@ class JitterBuffer:
         if found is not None:
             packet, _ = found
             self._next += packet.duration
+            self._popped = packet.duration
             self._played.append(packet.timestamp)
             return packet
         self._drop_before(self._next)
@@ -125,7 +131,9 @@ class JitterBuffer:
     def shorten(self) -> None:
         """Says that the packet just popped is not played: the delay shrinks by its duration."""
         self.discarded += 1
-        self._begin_window()
+        self._spare -= self._popped
+        if not self.excessive:
+            self._begin_window()
 
     def _keep(self, packet: Buffered) -> None:
         # The sender was silent for the slots that passed while the buffer was empty, or for as many of them as its
@@ -175,17 +183,16 @@ class JitterBuffer:
             self.discarded += 1
 
     def _judge(self, slack: int) -> None:
-        """Takes a packet that came `slack` before its turn into the judgement whether delay can be spared."""
+        """Takes a packet that came `slack` before its turn into the judgement how much delay can be spared."""
         self._least_slack = min(self._least_slack, slack)
         self._window_packets -= 1
-        spare = self._least_slack >= SPARE_SLOTS * self._slot
-        if not spare:
-            self.excessive = False
+        spare = max(0, self._least_slack // self._slot - SPARE_SLOTS + 1) * self._slot
+        self._spare = min(self._spare, spare)
         if self._window_packets == 0:
             self._begin_window()
-            self.excessive = spare
+            self._spare = spare
 
     def _begin_window(self, packets: int = WINDOW_PACKETS) -> None:
-        self.excessive = False
+        self._spare = 0
         self._least_slack = self._limit
         self._window_packets = packets

@@ -1,4 +1,4 @@
-"""The one thread that writes what calls leave behind, so that a slow disk never delays a packet."""
+"""Where what calls leave behind is written: one thread, so that a slow disk never delays a packet."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 Result = TypeVar("Result")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `folder`, and what is missing above it, for the process's user and group alone. Raises `OSError`."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o750, exist_ok=True)
 
 
 class Disk:

@@ -16,7 +16,7 @@ from typing import Any
 
 from connector.errors import RecordError
 from connector.record.cdr import CallRecord
-from connector.record.disk import Disk
+from connector.record.disk import Disk, make_folder
 
 LONGEST = 64
 """Characters of a Call-ID that a file name keeps."""
@@ -32,7 +32,7 @@ class CallFiles:
     def of(cls, began: float, call_id: str) -> CallFiles:
         """`began`: seconds since the epoch. What a file name cannot hold of `call_id` is replaced, and told apart."""
         instant = datetime.fromtimestamp(began, UTC)
-        name = re.sub(r"[^A-Za-z0-9@._-]", "_", call_id).lstrip(".")[:LONGEST]
+        name = re.sub(r"[^A-Za-z0-9@._-]", "_", call_id).strip(".")[:LONGEST]
         if name != call_id:
             name += "-" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
         return cls(f"{instant:%Y-%m-%d}/{instant:%H%M%S}.{instant.microsecond // 1000:03}-{name}")
@@ -79,7 +79,7 @@ class TranscriptFile:
     def _append(self, text: str) -> None:
         if self._error is None:
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self._path.parent)
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
                 with os.fdopen(os.open(self._path, flags, 0o640), "a", encoding="utf-8", errors="replace") as file:
                     file.write(text)
@@ -111,7 +111,7 @@ class FileCdrStore:
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes `text` so that `path` never holds a part of it, not even after a power cut. Raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from connector.audio import FRAME_SECONDS, Frame
+from connector.audio import FRAME_SECONDS, Frame, Samples
 from connector.interfaces import TurnTiming
 
 HOP_SECONDS = 0.005
@@ -39,6 +39,9 @@ AUDIBLE = 32768 * 10 ** (-50 / 20)
 PAUSE = 1.5
 """Seconds of silence that part one utterance from the one before."""
 
+BATCH = 50
+"""Frames (a second) whose levels are taken at once: many small sums would cost the event loop more than a large one."""
+
 HISTORY = 15_000
 """Frames (5 minutes) kept while a turn goes on."""
 
@@ -60,7 +63,7 @@ class Parts(BaseModel):
     the silence heard.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     end_of_turn: int | None = None
     """From the end of the caller's speech on the wire until the turn was taken."""
@@ -80,12 +83,14 @@ class Parts(BaseModel):
 
 
 class Latency(BaseModel):
-    """Voice to voice, as a line tester would measure it: `silence_ms` is None where one of both did not speak."""
+    """Voice to voice, as a line tester would measure it."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     silence_ms: int | None
+    """From the caller's last sound to the agent's first, on the wire; None where one of both did not speak."""
     parts_ms: Parts
+    """What it was spent on."""
 
 
 class WireLatency:
@@ -152,16 +157,17 @@ class _Levels:
         self._noisy = noisy
         self._times = array("d")
         self._levels = array("f")
+        self._waiting: list[Samples] = []
 
     def add(self, frame: Frame, at: float) -> None:
-        hops = frame.samples.astype(np.float32).reshape(HOPS, -1)
+        if len(self._waiting) >= BATCH or (self._waiting and len(self._waiting[0]) != len(frame.samples)):
+            self._measure()
+        self._waiting.append(frame.samples)
         self._times.append(at)
-        self._levels.extend(np.sqrt(np.einsum("ij,ij->i", hops, hops) / hops.shape[1]).tolist())
-        if len(self._times) > HISTORY:
-            self._drop(len(self._times) - HISTORY)
 
     def forget(self, until: float) -> None:
         """Forgets the frames that began before `until`."""
+        self._measure()
         self._drop(sum(1 for at in self._times if at < until))
 
     def utterance(self, until: float) -> tuple[float | None, float | None]:
@@ -182,6 +188,7 @@ class _Levels:
 
     def _speech(self, chosen: Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> NDArray[np.float64]:
         """Start times of the hops that are speech, in order, among those that `chosen` picks by their start."""
+        self._measure()
         times = (np.array(self._times)[:, None] + np.arange(HOPS) * HOP_SECONDS).ravel()
         picked = chosen(times)
         times, levels = times[picked], np.array(self._levels)[picked]
@@ -198,6 +205,14 @@ class _Levels:
             noise = float(np.percentile(levels, 10))
             threshold = max(threshold, min(noise * OVER_NOISE, active * MOST))
         return threshold
+
+    def _measure(self) -> None:
+        """Takes the levels of the frames that wait."""
+        if self._waiting:
+            hops = np.concatenate(self._waiting).astype(np.float32).reshape(len(self._waiting) * HOPS, -1)
+            self._levels.frombytes(np.sqrt(np.einsum("ij,ij->i", hops, hops) / hops.shape[1]).tobytes())
+            self._waiting.clear()
+            self._drop(max(0, len(self._times) - HISTORY))
 
     def _drop(self, frames: int) -> None:
         del self._times[:frames]

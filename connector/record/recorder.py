@@ -103,6 +103,7 @@ class CallRecorder:
         self._turns.append(turn)
         if record.error is not None:
             self._errors.append(record.error)
+            log.error("turn failed", extra={"call_id": self._info.call_id, "turn": turn.number, "error": record.error})
         if self._transcript is not None:
             self._transcript.add(*transcript_lines(turn))
         return turn

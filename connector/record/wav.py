@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from connector.record.disk import make_folder
+
 CHANNELS = 2
 SAMPLE_BYTES = 2
 HEADER_BYTES = 44
@@ -22,7 +24,7 @@ class WavFile:
     """
 
     def __init__(self, path: Path, rate: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._rate = rate
         self._frames = 0
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)

@@ -12,7 +12,7 @@ from connector.codec.resample import Resampler
 from connector.interfaces import Position
 
 FADE_SECONDS = 0.005
-"""Speech that is cut off fades out over this time instead of clicking."""
+"""Speech that is cut off fades out over this time instead of clicking, and comes back so after a pause."""
 
 
 class _Generation:
@@ -82,6 +82,7 @@ class Playout:
         self._over: dict[int, Position] = {}
         self._paused = False
         self._sounding = False
+        self._rising = False
         self._tail: Samples | None = None
 
     def __str__(self) -> str:
@@ -103,6 +104,7 @@ class Playout:
 
     def pause(self) -> None:
         """Silence until `resume` or `clear`."""
+        self._rising = self._rising or self._sounding
         self._cut()
         self._paused = True
 
@@ -148,6 +150,9 @@ class Playout:
             return None
         samples = current.take(count)
         self._sounding = True
+        if self._rising:
+            self._rising = False
+            samples = self._faded_in(samples)
         self._settle(current)
         return _padded(samples, count)
 
@@ -162,6 +167,7 @@ class Playout:
         return self._current
 
     def _abandon(self) -> None:
+        self._rising = False
         if self._current is not None and self._current.number not in self._over:
             self._cut()
             self._over[self._current.number] = self.position
@@ -175,6 +181,12 @@ class Playout:
         self._current.prepare(count)
         rest = self._current.take(count)
         self._tail = np.rint(rest * np.linspace(1.0, 0.0, len(rest))).astype(np.int16)
+
+    def _faded_in(self, samples: Samples) -> Samples:
+        count = min(len(samples), round(FADE_SECONDS * self._rate))
+        gains = np.ones(len(samples))
+        gains[:count] = np.linspace(0.0, 1.0, count)
+        return np.rint(samples * gains).astype(np.int16)
 
     def _settle(self, generation: _Generation) -> None:
         if generation.exhausted:

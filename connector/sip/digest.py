@@ -19,6 +19,10 @@ NONCE_SECONDS = 300.0
 _PARAMETER = re.compile(r'\s*([A-Za-z0-9\-_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))\s*(?:,|$)')
 
 
+class MissingCredentials(Unauthorized):
+    """None for our realm were given: clients ask so, to be told what to prove."""
+
+
 class Stale(Unauthorized):
     """The credentials are right, or could be, but their nonce is not: ask again with `stale=true`."""
 
@@ -74,8 +78,8 @@ class DigestServer:
     """Proves callers. `users`: passwords by name. `secret`: random bytes that only this process knows."""
 
     realm: str
-    users: Mapping[str, str]
-    secret: bytes
+    users: Mapping[str, str] = field(repr=False)
+    secret: bytes = field(repr=False)
     lifetime: float = NONCE_SECONDS
     _counts: dict[str, int] = field(default_factory=dict)
     """The highest nonce count seen, by nonce."""
@@ -98,14 +102,14 @@ class DigestServer:
         Their `uri` may differ from the Request-URI: clients write less of it (SIPp the host alone), and
         proxies rewrite it on the way. The nonce count keeps credentials from being used twice.
 
-        Raises `Unauthorized` where they are missing or wrong, `Stale` where the nonce is too old,
-        unknown or used up, `BadRequest` where they cannot be read.
+        Raises `MissingCredentials`, `Unauthorized` where they are wrong, `Stale` where the nonce is
+        too old, unknown or used up, `BadRequest` where they cannot be read.
         """
         for value in credentials:
             given = parse_digest(value)
             if given.get("realm") == self.realm:
                 return self._verify(method, given, now)
-        raise Unauthorized("there are no credentials for our realm")
+        raise MissingCredentials("there are no credentials for our realm")
 
     def _verify(self, method: str, given: Mapping[str, str], now: float) -> str:
         algorithm = given.get("algorithm", "MD5").upper()
@@ -171,7 +175,7 @@ class DigestClient:
     """Answers challenges with one name and password. `new_cnonce` makes a random token."""
 
     username: str
-    password: str
+    password: str = field(repr=False)
     new_cnonce: Callable[[], str]
     _counts: dict[str, int] = field(default_factory=dict)
 

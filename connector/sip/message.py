@@ -344,6 +344,9 @@ def parse(data: bytes) -> Message:
         raise BadMessage(str(error)) from error
     if len(lines) > MAX_LINES:
         raise BadMessage("there are too many header lines")
+    if any("\r" in line for line in lines):
+        # What others take for the end of a line must not go out again in an answer or a later request.
+        raise BadMessage("a header line holds a bare CR")
     for line in lines[1:]:
         key, colon, value = line.partition(":")
         key = key.strip()

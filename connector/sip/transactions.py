@@ -357,6 +357,19 @@ class Transactions:
             raise ProtocolError(f"{key.method}: the transaction is over")
         self._step(transaction, _kind(response.code), now, response)
 
+    def respond_once(self, key: Key, response: Response) -> None:
+        """Refuses the request of server transaction `key` and forgets it: what was lost is not repeated.
+
+        For requests of strangers (RFC 3261 section 26.3.2.4): whoever writes a victim's address on
+        his makes us send no more than he does himself, and keep nothing. A copy of the request is a
+        new one. Raises `ProtocolError`, and sends nothing, where it is over or was answered already.
+        """
+        transaction = self._transactions.get(key)
+        if transaction is None or transaction.state is not transaction.machine.initial or transaction.kept:
+            raise ProtocolError(f"{key.method}: the transaction is over, or was answered")
+        self._datagrams.append((encode(response), transaction.peer))
+        self._forget(transaction)
+
     def reply(self, response: Response, source: Address) -> None:
         """Answers a request from `source` without a transaction (RFC 3261 section 8.2.7)."""
         mark_source(response, source)

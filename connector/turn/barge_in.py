@@ -1,4 +1,4 @@
-"""How much speech it takes to begin a turn, and so to interrupt the agent."""
+"""How much speech it takes to begin a turn, and so to interrupt the agent or to make it pause."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 
 from connector.config.model import TurnSettings
 from connector.turn.state import Turn
+
+PAUSE_SECONDS = 0.06
+"""More speech than this over the agent's voice makes it pause until it is clear whether the caller interrupts."""
 
 
 def speech_needed(turn: Turn, settings: TurnSettings) -> float:
@@ -17,3 +20,14 @@ def speech_needed(turn: Turn, settings: TurnSettings) -> float:
     if turn is not Turn.SPEAKING:
         return settings.start_seconds
     return settings.barge_in_seconds if settings.barge_in else math.inf
+
+
+def gives_way(turn: Turn, settings: TurnSettings, voiced: float, *, giving_way: bool) -> bool:
+    """Whether the agent is silent for `voiced` seconds of speech that may become the caller's turn.
+
+    A caller who interrupts hears the agent stop at once; after a cough it goes on where it stopped.
+    An answer does not begin into what may be the caller going on. `giving_way`: it is silent already.
+    """
+    if turn not in (Turn.THINKING, Turn.SPEAKING) or (turn is Turn.SPEAKING and not settings.barge_in):
+        return False
+    return voiced > (PAUSE_SECONDS if turn is Turn.SPEAKING and not giving_way else 0.0)

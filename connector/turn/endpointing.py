@@ -41,8 +41,8 @@ class Endpointing:
 
     A window is speech at or above `speech_probability`; once speech, it stays so down to
     `HYSTERESIS` below. Speech of the needed length (`turn.barge_in.speech_needed`) begins a turn,
-    `end_silence` ends it, and `max_seconds` cuts it. After a cut nothing begins until the caller
-    has paused: steady noise gets one answer and not an endless row of them.
+    `end_silence`, to the nearest window, ends it, and `max_seconds` cuts it. After a cut nothing
+    begins until the caller has paused: steady noise gets one answer and not an endless row of them.
     """
 
     def __init__(self, settings: TurnSettings) -> None:
@@ -63,6 +63,11 @@ class Endpointing:
         """True while a turn has begun, or may be beginning."""
         return self._started or self._voiced > 0
 
+    @property
+    def voiced(self) -> float:
+        """Seconds of speech in a turn that has begun, or may be beginning; 0 where none is."""
+        return 0.0 if self._must_pause else self._voiced
+
     def feed(self, end: float, seconds: float, probability: float, needed: float) -> SpeechStarted | SpeechEnded | None:
         """Takes in one window and returns what it decides, if anything.
 
@@ -76,7 +81,7 @@ class Endpointing:
                 self._onset = end - seconds
             self._voiced += seconds
             self._end = end
-        return self._ends(end) if self._started else self._begins(end, needed)
+        return self._ends(end, seconds) if self._started else self._begins(end, needed)
 
     def finish(self, at: float) -> SpeechEnded:
         """Ends the caller's speech at media time `at`, whatever is being said."""
@@ -92,8 +97,8 @@ class Endpointing:
         self._started = True
         return SpeechStarted(self._onset, at)
 
-    def _ends(self, at: float) -> SpeechEnded | None:
-        silent = at - self._end >= self._settings.end_silence - ROUNDING
+    def _ends(self, at: float, window: float) -> SpeechEnded | None:
+        silent = at - self._end >= self._settings.end_silence - window / 2 - ROUNDING
         too_long = at - self._onset >= self._settings.max_seconds - ROUNDING
         if not silent and not too_long:
             return None

@@ -11,7 +11,7 @@ from connector.udp.latch import Address
 LARGEST = 2048
 """Octets read of a datagram; RTP and RTCP stay below an Ethernet frame."""
 BATCH = 64
-"""Datagrams read at a time, so that a flood does not keep the event loop from its other work."""
+"""Datagrams drained at a time, so that a flood does not keep the event loop from its other work."""
 EXPEDITED_FORWARDING = 46 << 2
 """DSCP EF in the TOS octet: what networks give to voice (RFC 4594 section 4.1)."""
 
@@ -37,7 +37,7 @@ class DatagramSocket:
             self._socket.close()
             raise
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._socket.fileno(), self.drain)
+        self._loop.add_reader(self._socket.fileno(), self._read)
 
     @property
     def local(self) -> Address:
@@ -48,15 +48,19 @@ class DatagramSocket:
     def drain(self) -> None:
         """Hands on what has arrived."""
         for _ in range(BATCH):
-            try:
-                data, source = self._socket.recvfrom(LARGEST)
-            except BlockingIOError:
+            if self.closed or not self._read():
                 return
-            except OSError:  # an ICMP error about something that we sent: this address may answer yet
-                continue
-            self._on_datagram(data, source[:2])
-            if self.closed:
-                return
+
+    def _read(self) -> bool:
+        """Hands on one datagram; whether there may be another. The event loop comes again while there is."""
+        try:
+            data, source = self._socket.recvfrom(LARGEST)
+        except BlockingIOError:
+            return False
+        except OSError:  # an ICMP error about something that we sent: this address may answer yet
+            return True
+        self._on_datagram(data, source[:2])
+        return True
 
     def send(self, data: bytes, destination: Address) -> None:
         """Sends one datagram or, where the network stack cannot take it, drops it: late audio is worthless."""

@@ -50,7 +50,7 @@ class Schedule:
 
 
 class Ticker:
-    """Calls every leg each 20 ms, in the order in which they were added.
+    """Calls every leg each 20 ms, in the order in which they were added; those that go `first` before all others.
 
     A callback that raises is removed and its `on_failure` is told; the other legs do not notice.
     """
@@ -58,7 +58,8 @@ class Ticker:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._schedule = Schedule(clock.now())
-        self._callbacks: dict[object, tuple[Tick, Callable[[Exception], None] | None]] = {}
+        self._first: _Callbacks = {}
+        self._then: _Callbacks = {}
         self.lag = 0.0
         """Seconds by which the latest tick ran late: the event loop's saturation."""
 
@@ -67,13 +68,19 @@ class Ticker:
         """Ticks that were given up after stalls."""
         return self._schedule.skipped
 
-    def add(self, callback: Tick, on_failure: Callable[[Exception], None] | None = None) -> Callable[[], None]:
-        """Calls `callback(due)` at every tick until the returned function is called (idempotent)."""
+    def add(
+        self, callback: Tick, on_failure: Callable[[Exception], None] | None = None, *, first: bool = False
+    ) -> Callable[[], None]:
+        """Calls `callback(due)` at every tick until the returned function is called (idempotent).
+
+        `first` is for what must be even: it waits for nobody's work but that of others who go first.
+        """
+        callbacks = self._first if first else self._then
         key = object()
-        self._callbacks[key] = (callback, on_failure)
+        callbacks[key] = (callback, on_failure)
 
         def remove() -> None:
-            self._callbacks.pop(key, None)
+            callbacks.pop(key, None)
 
         return remove
 
@@ -89,16 +96,24 @@ class Ticker:
 
     def tick(self, due: float) -> None:
         """One tick, as `run` makes them: for those who keep time themselves."""
-        for key, (callback, on_failure) in tuple(self._callbacks.items()):
-            if key not in self._callbacks:  # an earlier callback of this tick removed it
-                continue
-            try:
-                callback(due)
-            except Exception as error:
-                # The one boundary between legs, whose callbacks end in listeners and taps of all kinds: whatever
-                # one of them raises, the others must go on sounding.
-                del self._callbacks[key]
-                if on_failure is None:
-                    log.exception("a tick failed and is not called again")
-                else:
-                    on_failure(error)
+        _call(self._first, due)
+        _call(self._then, due)
+
+
+_Callbacks = dict[object, tuple[Tick, Callable[[Exception], None] | None]]
+
+
+def _call(callbacks: _Callbacks, due: float) -> None:
+    for key, (callback, on_failure) in tuple(callbacks.items()):
+        if key not in callbacks:  # an earlier callback of this tick removed it
+            continue
+        try:
+            callback(due)
+        except Exception as error:
+            # The one boundary between legs, whose callbacks end in listeners and taps of all kinds: whatever
+            # one of them raises, the others must go on sounding.
+            del callbacks[key]
+            if on_failure is None:
+                log.exception("a tick failed and is not called again")
+            else:
+                on_failure(error)

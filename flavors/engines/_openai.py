@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _CAUSE_LENGTH = 200
 """Characters of a service's own message that an error repeats."""
+_CONNECTIONS = 1000
+_IDLE_SECONDS = 120.0
+"""Connections are kept for so long between two uses, so that not every turn pays for TCP and TLS anew."""
 
 
 class ServiceOptions(EngineOptions):
@@ -121,15 +124,20 @@ class Service:
             ) from error
 
     def _make_client(self) -> AsyncOpenAI:
-        from openai import AsyncOpenAI, Timeout
+        import httpx2
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
         options = self._options
+        limits = httpx2.Limits(
+            max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_IDLE_SECONDS
+        )
         client = AsyncOpenAI(
             base_url=options.base_url,
             # Never the client's default, a key from the environment that was meant for another service.
             api_key=options.api_key.get_secret_value() if options.api_key else "none",
             max_retries=options.retries,
             timeout=Timeout(options.first_timeout, connect=options.connect_timeout),
+            http_client=DefaultAsyncHttpxClient(limits=limits),
         )
         # The client imports its resources when they are first used: now, not in a call.
         _ = client.models, client.chat.completions, client.audio.speech, client.audio.transcriptions

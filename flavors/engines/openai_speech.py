@@ -53,7 +53,8 @@ class OpenAISpeech:
     async def check(self) -> None:
         """Has the service speak a word: few of them list their models."""
         async with aclosing(self.synthesize(_CHECK_TEXT)) as speech:
-            await anext(speech)
+            async for _ in speech:
+                pass  # to its end, which keeps the connection for the first caller
 
     async def aclose(self) -> None:
         """Closes the connections."""

@@ -220,6 +220,14 @@ def test_badvers_an_unknown_version_is_answered_505() -> None:
     assert caught.value.response.code == 505
 
 
+@pytest.mark.parametrize("smuggled", ["\r", "\rVia: SIP/2.0/UDP x;branch=z9hG4bKy\r"])
+def test_what_others_take_for_a_line_end_is_refused_without_an_answer(smuggled: str) -> None:
+    """An answer would send it on in the headers that it copies."""
+    with pytest.raises(BadMessage) as refused:
+        parse(message(f"Subject: a{smuggled}b"))
+    assert refused.value.response is None
+
+
 @pytest.mark.parametrize("removed", ["Via: SIP/2.0/UDP phone_2:5062;branch=z9hG4bKx", "Call-ID: c", "CSeq: 1 OPTIONS"])
 def test_what_cannot_be_answered_is_dropped(removed: str) -> None:
     with pytest.raises(BadMessage) as caught:

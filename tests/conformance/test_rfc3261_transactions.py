@@ -227,6 +227,31 @@ def test_cancel_finds_the_invite_by_branch() -> None:
     assert not bench.transactions.known(cancelled_key(request("CANCEL", branch="z9hG4bKx")))
 
 
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS"])
+def test_a_stranger_is_refused_once_and_forgotten(method: str) -> None:
+    """Section 26.3.2.4: no retransmission, and nothing is kept."""
+    bench, asked = Bench(), request(method)
+    key = bench.serve(asked)
+    bench.transactions.respond_once(key, respond(asked, 403, to_tag="t"))
+    assert [m.code for m in bench.sent()] == [403]
+    assert len(bench.transactions) == 0
+    assert bench.retransmissions(60) == []
+    assert isinstance(bench.receive(request("ACK"))[-1], AckReceived)
+    assert bench.serve(request(method)) == key
+    assert not bench.transactions.merged(key, asked)
+
+
+def test_what_was_answered_cannot_be_refused_and_forgotten() -> None:
+    bench, invite = Bench(), request()
+    key = bench.serve(invite)
+    bench.respond(key, invite, 100)
+    bench.sent()
+    with pytest.raises(ProtocolError):
+        bench.transactions.respond_once(key, respond(invite, 403, to_tag="t"))
+    assert bench.sent() == []
+    assert bench.transactions.known(key)
+
+
 # ---------------------------------------------------------------- non-INVITE server
 
 

@@ -31,6 +31,7 @@ from connector.config.model import (
     Route,
     Settings,
     SipSettings,
+    TurnSettings,
 )
 from connector.errors import CallFailed, EngineUnreachable, MediaError
 from connector.interfaces import Engine, EngineContext, EngineDescriptor, EngineKind, EngineOptions, HangUp
@@ -88,7 +89,7 @@ class House:
 
     @property
     def settings(self) -> Settings:
-        first = randrange(20_000, 39_000, 100)
+        first = randrange(21_000, 32_000, 100)
         return Settings(
             file=self.folder / "voxtrunk.yml",
             sip=SipSettings(listen="127.0.0.1:0", max_calls=self.max_calls),
@@ -222,7 +223,7 @@ async def test_a_question_is_heard_answered_recorded_and_timed(house: House) -> 
     parts = question.latency.parts_ms
     assert parts.stt == pytest.approx(120, abs=60)
     assert parts.llm == pytest.approx(150, abs=60)
-    assert parts.end_of_turn == pytest.approx(600, abs=120)
+    assert parts.end_of_turn == pytest.approx(1000 * TurnSettings().end_silence, abs=120)
 
     assert question.caller_start is not None
     assert question.caller_end is not None
@@ -303,6 +304,33 @@ async def test_an_engine_that_fails_refuses_its_flavor_alone_and_is_retried(hous
             assert await caller.wait_for_speech(3, after=0) is not None
 
 
+async def test_a_recogniser_that_cannot_take_the_phrases_is_found_out_before_the_first_caller(house: House) -> None:
+    house.stt.failing = True
+    async with house.open() as app:
+        assert house.stt.phrases == house.llm.phrases
+        assert app.readiness().flavors == {"desk": "fake-stt: out of order", "echo": ""}
+        assert 'voxtrunk_flavor_ready{flavor="desk"} 0.0' in app.metrics().decode()
+        with pytest.raises(CallFailed) as refused:
+            async with calling(app, "1000"):
+                pass
+        assert refused.value.status == 503
+        house.stt.failing = False
+        await eventually(lambda: app.readiness().ready)
+
+
+async def test_a_call_over_the_cap_is_in_the_metrics_and_the_log(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.max_calls = 1
+    async with house.open() as app, calling(app, "1001"):
+        with pytest.raises(CallFailed) as refused:
+            async with calling(app, "1001"):
+                pass
+        assert refused.value.status == 503
+        assert 'voxtrunk_calls_refused_total{status="503"} 1.0' in app.metrics().decode()
+    assert "call refused at the door" in caplog.messages
+
+
 async def test_an_engine_that_fails_in_a_call_is_checked_before_the_next_one(house: House) -> None:
     async with house.open() as app:
         async with calling(app, "1000") as caller:
@@ -353,11 +381,21 @@ async def test_the_api_tells_how_it_is(house: House) -> None:
             for path in ("/healthz", "/readyz"):
                 async with http.get(path) as answer:
                     assert answer.status == 200
-            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
+            async with http.get("/readyz") as answer:
+                told = {"ready": True, "draining": False, "endpoint": None, "flavors": {}, "engines": []}
+                assert await answer.json() == told
+            for headers in (
+                {},
+                {"Authorization": "Bearer wrong"},
+                {"Authorization": "Basic s3cret"},
+                {"Authorization": "Bearer \udcff"},
+            ):
                 for path in ("/metrics", "/v1/calls", "/v1/openapi.json", "/nothing"):
                     async with http.get(path, headers=headers) as answer:
                         assert answer.status == 401
             token = {"Authorization": "Bearer s3cret"}
+            async with http.get("/readyz", headers=token) as answer:
+                assert (await answer.json())["flavors"] == {"desk": "", "echo": ""}
             async with http.get("/v1/calls", headers=token) as answer:
                 (call,) = (await answer.json())["calls"]
             assert (call["called"], call["calling"], call["flavor"], call["state"]) == (
@@ -378,3 +416,27 @@ async def test_the_api_tells_how_it_is(house: House) -> None:
     assert set(description["paths"]) == {"/healthz", "/readyz", "/metrics", "/v1/calls", "/v1/openapi.json"}
     schema = {**description["components"]["schemas"]["CallList"], "components": description["components"]}
     Draft202012Validator(schema).validate({"calls": [call]})
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(("127.0.0.1", 200), ("127.0.0.1:8080", 200), ("localhost:8080", 200), ("[::1]:8080", 200)),
+        *(("pages.example", 403), ("pages.example:8080", 403), ("127.0.0.1.pages.example", 403), ("a:b:c", 403)),
+    ],
+)
+async def test_without_a_token_no_web_page_can_read_calls_by_a_name_of_its_own(
+    house: House, host: str, status: int
+) -> None:
+    """DNS rebinding: the page's name leads to 127.0.0.1, and the browser says so in Host."""
+    async with house.open() as app:
+        assert app.http is not None
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{app.http[1]}") as http:
+            for path in ("/v1/calls", "/metrics"):
+                async with http.get(path, headers={"Host": host}) as answer:
+                    assert answer.status == status
+            async with http.get("/readyz", headers={"Host": host}) as answer:
+                assert answer.status == 200
+                assert bool((await answer.json())["flavors"]) == (status == 200)
+            async with http.get("/healthz", headers={"Host": host}) as answer:
+                assert answer.status == 200

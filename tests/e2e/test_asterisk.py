@@ -215,8 +215,9 @@ async def test_hold_by_a_phone_behind_the_pbx_reaches_us_and_audio_comes_back() 
         await phone.command("hangup")
         await stand.callee.saw(Terminated)
         await phone.wait_for("CALL_CLOSED")
+        # The phone begins a new file with each re-INVITE: this is what it heard after the last one.
         heard = await asyncio.to_thread(read_wav, phone.heard())
-    assert hears(heard[-1600:], 1000)
+    assert any(hears(heard[start : start + 800], 1000) for start in range(0, len(heard) - 800, 800))
 
 
 async def test_we_call_through_the_pbx_with_digest() -> None:

@@ -110,7 +110,7 @@ def test_every_counter_of_the_media_path_is_described() -> None:
 
 
 def test_every_metric_is_described() -> None:
-    page = Metrics(list).page().decode()
+    page = Metrics(list, dict).page().decode()
     assert listed("http.md", "Metrics") == {
         name for name in re.findall(r"^# TYPE (\S+)", page, re.M) if not name.endswith("_created")
     }

@@ -130,8 +130,8 @@ async def test_a_hundred_calls_at_once_hear_themselves_and_nobody_else(tmp_path:
 
     for call, samples in enumerate(heard):
         echo = loud(samples)
-        # The end of the stream is concealed, as loss is: the tone fades out a little later.
-        assert len(echo) / 8000 == pytest.approx(SPEECH_SECONDS - 0.2, abs=0.2), f"call {call}"
+        # Concealment lets the tone fade out at its end; frames that a busy machine made late lengthen it too.
+        assert SPEECH_SECONDS - 0.4 < len(echo) / 8000 < SPEECH_SECONDS + 0.4, f"call {call}"
         assert dominant(echo) == pytest.approx(frequency(call), abs=5), f"call {call}"
         # A frame that a busy machine made late shifts the phase, so the tone is looked for in its neighbourhood.
         assert share(echo, frequency(call)) > 0.9, f"call {call}"

@@ -37,7 +37,7 @@ class Place:
         self.file.write_text(
             f"sip: {{listen: '127.0.0.1:{self.sip}'}}\n"
             f"http: {{listen: '127.0.0.1:{self.http}'}}\n"
-            "media: {ports: 39100-39199}\n"
+            "media: {ports: 31100-31199}\n"
             f"records: {{directory: {folder / 'records'}}}\n"
             "routes:\n  - {number: '1001', flavor: echo}\n"
         )
@@ -148,6 +148,25 @@ async def test_a_crash_loses_at_most_a_second_of_the_recording(place: Place) -> 
         await process.wait()
         seconds = await asyncio.to_thread(place.recorded)
     assert 2.0 < seconds < 4.0
+
+
+async def test_the_log_begins_with_what_is_odd_and_the_ports_that_were_had(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.file.write_text(
+        "sip: {listen: '127.0.0.1:0'}\nhttp: {listen: '127.0.0.1:0'}\nmedia: {ports: 20000-20009}\n"
+        "routes:\n  - {number: '1', flavor: echo}\n  - {number: '1', flavor: echo}\n"
+    )
+    process = await place.run("--log-json")
+    assert process.stderr is not None
+    entries = [json.loads(await process.stderr.readline()) for _ in range(3)]
+    process.terminate()
+    await process.communicate()
+    assert [entry["level"] for entry in entries] == ["warning", "warning", "info"]
+    assert "room for 5 calls at once" in entries[0]["warning"]
+    assert "number 1 never answers" in entries[1]["warning"]
+    assert entries[2]["message"] == "listening"
+    for address in (entries[2]["sip"], entries[2]["http"]):
+        assert int(address.removeprefix("127.0.0.1:")) > 0
 
 
 @pytest.mark.parametrize(("kind", "key"), [(socket.SOCK_DGRAM, "sip.listen"), (socket.SOCK_STREAM, "http.listen")])

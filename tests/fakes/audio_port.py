@@ -141,7 +141,7 @@ class FakeAudioPort:
         self._playout.clear()
         self._pending = 0
         self._cleared = True
-        self._paused = False  # the contract leaves it open, so nothing may rest on the pause
+        self._paused = False
         self._settle()
         self.clears.append((self._clock.now(), position))
         return position

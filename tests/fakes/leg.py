@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from connector.errors import VoxtrunkError
 from connector.interfaces import AudioPort, CallInfo, Established, LegEvent, Party, Terminated
+from connector.leg.events import LegEvents
 
 
 class FakeLeg:
@@ -32,13 +32,11 @@ class FakeLeg:
         self._acknowledges = acknowledges
         self._refuses_transfer = refuses_transfer
         self._refuses_answer = refuses_answer
-        self._events: asyncio.Queue[LegEvent] = asyncio.Queue()
-        self._ended = False
+        self._events = LegEvents()
 
     def emit(self, event: LegEvent) -> None:
         """The far end did this."""
-        self._ended = self._ended or isinstance(event, Terminated)
-        self._events.put_nowait(event)
+        self._events.emit(event)
 
     @property
     def info(self) -> CallInfo:
@@ -48,12 +46,8 @@ class FakeLeg:
     def audio(self) -> AudioPort:
         return self._audio
 
-    async def events(self) -> AsyncIterator[LegEvent]:
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, Terminated):
-                return
+    def events(self) -> AsyncIterator[LegEvent]:
+        return self._events.read()
 
     async def ring(self) -> None:
         self.verbs.append("ring")
@@ -67,12 +61,12 @@ class FakeLeg:
 
     async def reject(self, status: int, reason: str, retry_after: int | None = None) -> None:
         self.verbs.append(f"reject {status} {reason}" + ("" if retry_after is None else f" after {retry_after}"))
-        self._end(Terminated(Party.AGENT, reason, status))
+        self.emit(Terminated(Party.AGENT, reason, status))
 
     async def hang_up(self, reason: str = "") -> None:
-        if not self._ended:
+        if not self._events.terminated:
             self.verbs.append(f"hang up: {reason}")
-            self._end(Terminated(Party.AGENT, reason))
+            self.emit(Terminated(Party.AGENT, reason))
 
     async def hold(self) -> None:
         self.verbs.append("hold")
@@ -87,7 +81,3 @@ class FakeLeg:
 
     async def send_dtmf(self, digits: str) -> None:
         self.verbs.append(f"dtmf {digits}")
-
-    def _end(self, event: Terminated) -> None:
-        if not self._ended:
-            self.emit(event)

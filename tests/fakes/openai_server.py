@@ -61,12 +61,13 @@ SpeechItem = bytes | Pause | Break
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What arrived. `json` of a multipart request holds its fields; `files` its files."""
+    """What arrived. `json` of a multipart request holds its fields; `files` its files; `client`: the connection's."""
 
     path: str
     headers: dict[str, str]
     json: dict[str, Any]
     files: dict[str, bytes] = field(default_factory=dict)
+    client: tuple[str, int] | None = None
 
 
 def tool_call(index: int, call_id: str | None = None, name: str | None = None, arguments: str | None = None) -> Delta:
@@ -228,14 +229,16 @@ class OpenAIServer:
 
 
 async def _read(request: web.Request) -> Request:
-    headers = dict(request.headers)
+    client = request.transport.get_extra_info("peername") if request.transport else None
+    fields: dict[str, Any] = {}
+    files: dict[str, bytes] = {}
     if request.content_type == "multipart/form-data":
         form = await request.post()
         files = {name: part.file.read() for name, part in form.items() if isinstance(part, web.FileField)}
-        return Request(
-            request.path, headers, {name: part for name, part in form.items() if isinstance(part, str)}, files
-        )
-    return Request(request.path, headers, await request.json() if request.can_read_body else {})
+        fields = {name: part for name, part in form.items() if isinstance(part, str)}
+    elif request.can_read_body:
+        fields = await request.json()
+    return Request(request.path, dict(request.headers), fields, files, client)
 
 
 async def _event(response: web.StreamResponse, data: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from connector.config.model import MediaSettings, SipSettings
 from connector.interfaces import Leg, LegEvent
-from connector.leg.embedded import EmbeddedEndpoint
+from connector.leg.embedded import EmbeddedEndpoint, Refusal
 from connector.sip.message import Address, BadMessage, Message, Request, Response, encode, parse, respond
 from connector.sip.transactions import Timing
 from connector.udp.ports import PortPool
@@ -88,6 +88,7 @@ async def running(
     timing: Timing = QUICK,
     media_timeout: float = 20.0,
     on_call: Callable[[Leg], None] | None = None,
+    on_refused: Callable[[Refusal], None] = lambda refusal: None,
 ) -> AsyncIterator[Started]:
     """An endpoint on an ephemeral port of 127.0.0.1, closed at the end."""
     clock = LoopClock()
@@ -97,7 +98,14 @@ async def running(
     sip = SipSettings(**{"listen": "127.0.0.1:0", **(settings or {})})
     media = MediaSettings(timeout=media_timeout)
     endpoint = EmbeddedEndpoint(
-        sip, media, clock=clock, ticker=ticker, ports=ports, on_call=on_call or inbox, timing=timing
+        sip,
+        media,
+        clock=clock,
+        ticker=ticker,
+        ports=ports,
+        on_call=on_call or inbox,
+        on_refused=on_refused,
+        timing=timing,
     )
     await endpoint.start()
     loop, broken = asyncio.get_running_loop(), []

@@ -82,7 +82,7 @@ async def test_a_caller_who_gives_up_while_it_rings_has_cancelled() -> None:
 
 
 @virtual_time
-async def test_an_unknown_number_is_refused_with_404() -> None:
+async def test_an_unknown_number_is_refused_with_404_and_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
     stage = Stage()
     async with a_leg(stage.clock) as leg:
         stage.take(leg, refuses=UnknownNumber("no route"))
@@ -90,6 +90,9 @@ async def test_an_unknown_number_is_refused_with_404() -> None:
     assert leg.verbs == ["reject 404 Not Found"]
     assert (record.disposition, record.status, record.reason) == (Disposition.REJECTED, 404, "no route")
     assert record.flavor is None
+    assert record.errors == []
+    (refused,) = [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
+    assert (refused.levelno, refused.getMessage()) == (logging.WARNING, "call refused")
 
 
 @virtual_time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import pairwise
 
 import pytest
@@ -12,7 +12,9 @@ import pytest
 from connector.audio import Audio
 from connector.errors import EngineError
 from connector.interfaces import HangUp, IntentMatched, SendDtmf, Transcript, Transfer
+from connector.pipeline import leading_silence
 from connector.pipeline.cascade import LEAD_SECONDS
+from connector.turn.barge_in import PAUSE_SECONDS
 from tests.fakes.clock import virtual_time
 from tests.fakes.engines import FakeLanguageModel, FakeSpeechToText, FakeTextToSpeech, join, noise, silence, tone
 from tests.scenarios.conversation import FLAVOR, FRAME, QUIET, WINDOW, Conversation
@@ -21,6 +23,18 @@ LONG = (
     "We are open from nine to five on every working day. On Saturdays we open at ten and close at two. "
     "On Sundays and on public holidays we are closed. Parking is free for all our visitors."
 )
+
+
+class SlowStarter(FakeTextToSpeech):
+    """A voice that begins each sentence with silence."""
+
+    silence = 0.25
+
+    async def synthesize(self, text: str) -> AsyncIterator[Audio]:
+        async with aclosing(super().synthesize(text)) as speech:
+            yield silence(self.silence)
+            async for audio in speech:
+                yield audio
 
 
 @virtual_time
@@ -99,6 +113,17 @@ async def test_the_next_sentence_is_synthesised_while_the_first_is_played() -> N
 
 
 @virtual_time
+async def test_the_caller_does_not_wait_for_the_silence_that_a_voice_begins_with() -> None:
+    async with Conversation(answers={"opening hours": ["We are always open. Come any time."]}, tts=SlowStarter) as talk:
+        turn = await talk.asks("opening hours")
+        assert turn.timing.first_audio is not None
+        assert turn.spoken == "We are always open. Come any time."
+        voice = talk.port.voice[-1][0] - talk.port.voice[0][0] + FRAME
+        pauses = sum(map(talk.tts.seconds, talk.tts.texts)) + leading_silence.LEAD_SECONDS + SlowStarter.silence
+        assert voice == pytest.approx(pauses, abs=2 * FRAME)
+
+
+@virtual_time
 async def test_synthesis_does_not_run_far_ahead_of_the_voice() -> None:
     async with Conversation(answers={"tell me everything": [LONG + " " + LONG]}) as talk:
         await talk.says("tell me everything")
@@ -173,9 +198,53 @@ async def test_a_short_noise_stops_nobody() -> None:
         await talk.port.caller_says(noise(0.1))
         await talk.notes.wait_for_turns(1)
         assert talk.notes.turns[0].spoken == LONG
-        await talk.port.caller_says(noise(0.04))
+        await talk.port.caller_says(noise(0.02))
         await talk.clock.sleep(2)
         assert len(talk.stt.utterances) == 1
+
+
+@virtual_time
+async def test_the_voice_pauses_for_a_short_noise_and_goes_on_where_it_paused() -> None:
+    async with Conversation(answers={"opening hours": [LONG]}) as talk:
+        await talk.says("opening hours")
+        began = await talk.until_voice() - FRAME
+        await talk.clock.sleep(1)
+        await talk.port.caller_says(noise(0.1))
+        await talk.notes.wait_for_turns(1)
+        [turn] = talk.notes.turns
+        assert (turn.interrupted, turn.spoken) == (False, LONG)
+        gaps = [later - earlier for (earlier, _), (later, _) in pairwise(talk.port.voice)]
+        assert [gap for gap in gaps if gap > 2 * FRAME] == [pytest.approx(0.1, abs=2 * WINDOW)]
+        assert talk.port.voice_between(began, talk.clock.now()) == pytest.approx(
+            sum(map(talk.tts.seconds, talk.tts.texts)), abs=0.1
+        )
+
+
+@virtual_time
+async def test_a_caller_who_interrupts_hears_the_voice_stop_at_once() -> None:
+    async with Conversation(answers={"opening hours": [LONG]}) as talk:
+        await talk.says("opening hours")
+        await talk.until_voice()
+        await talk.clock.sleep(5.0)
+        began = talk.clock.now()
+        await talk.says("stop please")
+        assert talk.port.voice_between(began + PAUSE_SECONDS + WINDOW + 2 * FRAME, talk.clock.now()) == 0
+
+
+@virtual_time
+async def test_a_hold_in_the_middle_of_a_noise_leaves_no_pause_behind() -> None:
+    async with Conversation(answers={"opening hours": [LONG]}) as talk:
+        await talk.says("opening hours")
+        await talk.until_voice()
+        await talk.clock.sleep(1)
+        await talk.port.caller_says(noise(0.1))
+        talk.pipeline.hold(True)
+        held = talk.clock.now()
+        await talk.clock.sleep(3)
+        assert talk.port.voice_between(held + 2 * FRAME, talk.clock.now()) == 0
+        talk.pipeline.hold(False)
+        await talk.notes.wait_for_turns(1)
+        assert talk.notes.turns[0].spoken == LONG
 
 
 @virtual_time
@@ -242,6 +311,21 @@ async def test_a_caller_who_goes_on_is_answered_once_and_as_a_whole(step: str, p
         assert talk.stt.aborted == (step == "recognising")
         assert talk.llm.aborted == (step == "thinking")
         assert talk.history[1:] == [("user", "I would like to book a table")]
+
+
+@virtual_time
+async def test_an_answer_does_not_begin_while_the_caller_may_be_going_on() -> None:
+    async with Conversation() as talk:
+        end = await talk.says("I would like")
+        answer = await talk.until_voice() - end
+    for early in (0.12, 0.1, 0.08):  # too little to begin a turn, enough to be heard
+        async with Conversation() as talk:
+            await talk.says("I would like")
+            await talk.clock.sleep(answer - early)
+            await talk.says("to book a table")
+            assert not talk.port.voice
+            await talk.notes.wait_for_turns(1)
+            assert talk.notes.turns[0].heard == "I would like to book a table"
 
 
 @virtual_time

@@ -8,6 +8,7 @@ import pytest
 
 from connector.errors import ProtocolError
 from connector.interfaces import Digit, Established, Held, Party, Resumed, Terminated
+from connector.leg.embedded import Refusal
 from connector.sip.digest import DigestClient, parse_digest
 from connector.sip.message import parse_name_addr
 from tests.fakes.sip import Peer, Started, facing, header, next_event, sdp, tag_of
@@ -175,13 +176,88 @@ async def test_without_contact_is_400() -> None:
         await phone.response(400)
 
 
-async def test_from_outside_the_allow_list_is_403() -> None:
-    settings = {"listen": "0.0.0.0:0", "allow": ["192.0.2.0/24"]}
-    async with facing(settings=settings) as (_, phone):
+STRANGERS = {"listen": "0.0.0.0:0", "allow": ["192.0.2.0/24"]}
+"""Settings that keep 127.0.0.1 out."""
+
+
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER", "MESSAGE", "INFO", "BYE", "SUBSCRIBE", "WIBBLE"])
+@pytest.mark.parametrize(
+    ("settings", "status"), [(STRANGERS, 403), ({"users": [{"name": "bob", "password": "x"}]}, 401)]
+)
+async def test_strangers_may_ask_for_nothing(method: str, settings: dict[str, object], status: int) -> None:
+    async with facing(settings=settings) as (callee, phone):
+        phone.send(phone.compose(method, body=sdp() if method == "INVITE" else "", headers="Require: wibble\r\n"))
+        refused = await phone.response(status, method)
+        assert bool(refused.headers.getlist("WWW-Authenticate")) == (status == 401)
+        assert refused.headers.get("Allow") is None
+        assert callee.endpoint.calls == 0
+
+
+@pytest.mark.parametrize("to", ["", "<sip:1000@x>;tag=unknown"])
+async def test_a_stranger_gets_one_answer_for_each_request_and_no_more(to: str) -> None:
+    """RFC 3261 section 26.3.2.4: with a victim's address on it, an INVITE must not bring him a row of answers."""
+    async with facing(settings=STRANGERS) as (_, phone):
+        invite = phone.compose("INVITE", to=to, body=sdp())
+        phone.send(invite)
+        first = await phone.response(481 if to else 403)
+        await asyncio.sleep(1)  # twenty times T1
+        assert [message.code for message in phone.received] == [first.code]
+        phone.send(invite)
+        again = await phone.response(first.code)
+        assert tag_of(header(again, "To")) == tag_of(header(first, "To"))
+        phone.send(phone.compose("ACK", to=header(again, "To"), branch="z9hG4bK-call-1-1-INVITE"))
+        phone.send(phone.compose("CANCEL", to=to))
+        await phone.response(481, "CANCEL")
+
+
+@pytest.mark.parametrize(
+    ("settings", "invite", "status", "reason"),
+    [
+        (STRANGERS, {"body": sdp()}, 403, "the address is not on the allow-list"),
+        ({}, {"body": "v=0\r\nrubbish"}, 400, "SDP"),
+        ({}, {"body": sdp(formats="18")}, 488, "none of PCMU, PCMA is offered"),
+        ({}, {"body": sdp(), "uri": "mailto:a@b"}, 416, "only sip, sips and tel"),
+        ({}, {"body": sdp(), "headers": "Require: 100rel\r\n"}, 420, "100rel"),
+        ({"max_calls": 1}, {"body": sdp()}, 503, "the cap on calls"),
+    ],
+)
+async def test_every_call_refused_at_the_door_is_told(settings, invite, status, reason) -> None:
+    told: list[Refusal] = []
+    async with facing(settings=settings, on_refused=told.append) as (callee, phone):
+        if status == 503:
+            await phone.call(callee.inbox, call_id="first")
+        phone.send(phone.compose("INVITE", **invite))
+        await phone.response(status)
+        (refusal,) = told
+        assert refusal.status == status
+        assert reason in refusal.reason
+        assert (refusal.info.call_id, refusal.info.calling) == ("call-1", "200")
+        assert refusal.info.peer == "{}:{}".format(*phone.address)
+
+
+async def test_an_invite_that_cannot_be_read_is_told_and_other_rubbish_is_not() -> None:
+    told: list[Refusal] = []
+    async with facing(on_refused=told.append) as (_, phone):
+        phone.send(b"rubbish\r\n\r\n")
+        phone.send(phone.compose("OPTIONS").replace("Max-Forwards: 70", "Max-Forwards: many"))
+        phone.send(phone.compose("INVITE", body=sdp()).replace("Max-Forwards: 70", "Max-Forwards: many"))
+        await phone.response(400, "INVITE")
+        assert [(refusal.status, refusal.info.peer) for refusal in told] == [(400, "{}:{}".format(*phone.address))]
+
+
+async def test_to_be_asked_for_credentials_is_no_refusal_and_to_have_wrong_ones_is() -> None:
+    told: list[Refusal] = []
+    settings = {"users": [{"name": "bob", "password": "x"}]}
+    async with facing(settings=settings, on_refused=told.append) as (callee, phone):
         phone.send(phone.compose("INVITE", body=sdp()))
-        await phone.response(403)
-        phone.send(phone.compose("OPTIONS", cseq=2))
-        await phone.response(403, "OPTIONS")
+        challenges = (await phone.response(401)).headers.getlist("WWW-Authenticate")
+        assert told == []
+        for cseq, password in ((2, "y"), (3, "x")):
+            client = DigestClient("bob", password, lambda: "c")
+            credentials = client.authorize("INVITE", "sip:1000@voxtrunk", challenges)
+            phone.send(phone.compose("INVITE", cseq=cseq, body=sdp(), headers=f"Authorization: {credentials}\r\n"))
+        await callee.inbox.next()
+        assert [(refusal.status, refusal.reason) for refusal in told] == [(401, "the name or the password is wrong")]
 
 
 async def test_digest_wrong_is_401_a_replay_is_stale_and_right_is_let_in() -> None:

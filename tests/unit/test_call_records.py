@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from collections.abc import AsyncIterator
@@ -28,6 +29,7 @@ from connector.record import (
     redact,
 )
 from connector.record.files import write_atomically
+from connector.record.wav import WavFile
 from tests.fakes.audio_port import FakeAudioPort
 from tests.fakes.cdr_store import FakeCdrStore
 from tests.fakes.clock import LoopClock
@@ -72,6 +74,7 @@ def test_no_call_id_leaves_the_folder(call_id: str) -> None:
     assert folder == "2026-11-20"
     assert re.fullmatch(r"[A-Za-z0-9@._-]+", name)
     assert len(name) < 100
+    assert not name.endswith(".")  # before the extension there is one already
 
 
 def test_call_ids_that_differ_in_odd_characters_alone_get_different_files() -> None:
@@ -79,6 +82,20 @@ def test_call_ids_that_differ_in_odd_characters_alone_get_different_files() -> N
         CallFiles.of(NOVEMBER, call_id).stem for call_id in ("../../a", "..\\..\\a", ".._.._a", "x" * 80, "x" * 81)
     }
     assert len(names) == 5
+
+
+def test_folders_and_files_are_for_the_user_and_the_group_alone(tmp_path: Path) -> None:
+    """Whatever the umask lets through."""
+    umask = os.umask(0o022)
+    try:
+        write_atomically(tmp_path / "records" / "2026-11-20" / "a.cdr.json", "{}")
+        WavFile(tmp_path / "records" / "2026-11-21" / "a.wav", 8000).close()
+    finally:
+        os.umask(umask)
+    made = [tmp_path / "records", *(tmp_path / "records").rglob("*")]
+    assert len(made) == 5
+    for path in made:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640), path
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 import connector
 from connector.cli import COMMANDS, app
 from connector.cli.init import TEMPLATE
-from connector.config import Surroundings, parse
+from connector.config import Surroundings, load, parse
 
 EXECUTABLE = Path(sysconfig.get_path("scripts")) / "voxtrunk"
 
@@ -57,6 +57,13 @@ def test_every_command_is_listed_and_there() -> None:
     for name in COMMANDS:
         assert re.search(rf"\b{name}\b", listing.stdout)
         assert importlib.util.find_spec(f"connector.cli.{name}"), name
+
+
+@pytest.mark.parametrize("command", ["init", "check", "doctor", "serve", "routes", "chat", "models", "schema"])
+def test_a_commands_help_is_about_the_command_alone(command: str) -> None:
+    shown = run(command, "--help")
+    assert shown.exit_code == 0
+    assert "completion" not in shown.stdout
 
 
 def test_wrong_usage_is_2() -> None:
@@ -119,6 +126,42 @@ def test_init_overwrites_nothing_unless_forced(tmp_path: Path) -> None:
     forced = run("init", "-c", file, "--force", "--json")
     assert document(forced)["next"] == [f"voxtrunk {command} -c {file}" for command in ("check", "doctor", "serve")]
     assert file.read_text() == TEMPLATE
+
+
+def test_init_copies_a_flavor_to_edit_that_takes_the_place_of_the_packaged_one(tmp_path: Path) -> None:
+    file = tmp_path / "voxtrunk.yml"
+    assert run("init", "-c", file).exit_code == 0
+    copied = run("init", "--flavor", "echo", "-c", file)
+    own = tmp_path / "flavors" / "echo.yml"
+    assert copied.exit_code == 0
+    assert f"{own} is written" in copied.stdout
+    own.write_text(own.read_text() + "max_seconds: 7\n")
+    assert load(file).flavors["echo"].max_seconds == 7
+
+
+def test_init_overwrites_no_flavor_unless_forced(tmp_path: Path) -> None:
+    file, own = tmp_path / "voxtrunk.yml", tmp_path / "flavors" / "echo.yml"
+    own.parent.mkdir()
+    own.write_text("mine")
+    refused = run("init", "--flavor", "echo", "-c", file)
+    assert (refused.exit_code, own.read_text()) == (1, "mine")
+    assert "is there already and was left alone" in refused.stderr
+    forced = run("init", "--flavor", "echo", "-c", file, "--force", "--json")
+    assert document(forced) == {
+        "file": str(own),
+        "next": [f"voxtrunk check -c {file}", f"voxtrunk chat --flavor echo -c {file}"],
+    }
+    assert own.read_text() != "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("ecko", "did you mean echo?"), ("../voxtrunk", "flavors that come with voxtrunk: ")]
+)
+def test_init_names_the_flavors_that_there_are(tmp_path: Path, name: str, hint: str) -> None:
+    refused = run("init", "--flavor", name, "-c", tmp_path / "voxtrunk.yml")
+    assert refused.exit_code == 1
+    assert f"there is no flavor {name} to copy ({hint}" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_init_where_nothing_can_be_written(tmp_path: Path) -> None:

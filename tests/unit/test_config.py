@@ -40,7 +40,7 @@ sip:
   users:
     - {name: alice, password: "${TOKEN}"}
   max_calls: ${CALLS}
-media: {ports: 41001-41100, timeout: 1e1}
+media: {ports: 21001-21100, timeout: 1e1}
 records: {directory: calls, audio: no, min_free_mb: 1}
 http: {listen: "127.0.0.1:0", token: "${TOKEN}"}
 models: /srv/models
@@ -53,7 +53,7 @@ default: desk
     assert settings.sip.allow == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/32"))
     assert settings.sip.users[0].password.get_secret_value() == "s3cret"
     assert settings.sip.max_calls == 7
-    assert settings.media.port_range == (41001, 41100)
+    assert settings.media.port_range == (21001, 21100)
     assert settings.media.timeout == 10.0
     assert settings.records.directory == Path("/etc/voxtrunk/calls")
     assert settings.records.audio is False
@@ -305,7 +305,8 @@ def test_values_from_a_command_line() -> None:
     ("text", "warning"),
     [
         ("sip: {allow: [0.0.0.0/0]}", "1: sip.allow: 0.0.0.0/0 lets everyone call"),
-        ("\nmedia: {ports: 40000-40009}", "2: media.ports: room for 5 calls at once, while sip.max_calls is 50"),
+        ("\nmedia: {ports: 20000-20009}", "2: media.ports: room for 5 calls at once, while sip.max_calls is 50"),
+        ("\nmedia: {ports: 20000-20001}", "2: media.ports: room for 1 call at once, while sip.max_calls is 50"),
     ],
 )
 def test_what_is_odd_is_a_warning(text: str, warning: str) -> None:

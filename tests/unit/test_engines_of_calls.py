@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from connector.audio import Audio
 from connector.call.engines import FIRST_RETRY, LONGEST_RETRY, Engines
 from connector.config.model import EngineChoice, Flavor
-from connector.errors import EngineUnreachable, Overloaded, PackageMissing
+from connector.errors import EngineError, EngineUnreachable, Overloaded, PackageMissing
 from connector.host import LocalEngineHost
-from connector.interfaces import Engine, EngineContext, EngineDescriptor, EngineKind, EngineOptions
+from connector.interfaces import Engine, EngineContext, EngineDescriptor, EngineKind, EngineOptions, Transcript
 from tests.fakes.clock import LoopClock, virtual_time
 
 
@@ -49,13 +51,52 @@ def flavor(name: str, llm: str = "llm", **options: object) -> Flavor:
     return Flavor(name=name, llm=EngineChoice(engine=llm, options=Options(**options)))  # type: ignore[arg-type]
 
 
+class Recogniser(Flaky):
+    """Implements `SpeechToText`: takes `seconds` for phrases, and cannot pronounce `unknown`."""
+
+    def __init__(self, *attempts: Exception | None, seconds: float = 0.0, unknown: str = "") -> None:
+        super().__init__(*attempts)
+        self.seconds = seconds
+        self.unknown = unknown
+        self.rehearsed: list[Sequence[str]] = []
+
+    async def transcribe(self, utterance: Audio, phrases: Sequence[str] = ()) -> Transcript:
+        assert utterance.seconds > 0
+        assert not utterance.samples.any()
+        self.rehearsed.append(phrases)
+        await self.clock.sleep(self.seconds)
+        if self.unknown in phrases:
+            raise EngineError("stt", f"no pronunciation for {self.unknown}")
+        return Transcript("")
+
+
+class Scripted(Flaky):
+    """A language model, as far as a rehearsal needs it."""
+
+    def __init__(self, *phrases: str) -> None:
+        super().__init__()
+        self.phrases = phrases
+
+
+def pair(name: str, llm: str = "llm", stt: str = "stt") -> Flavor:
+    """A flavor whose recogniser hears what its language model expects."""
+    options = Options()
+    return Flavor(
+        name=name, stt=EngineChoice(engine=stt, options=options), llm=EngineChoice(engine=llm, options=options)
+    )
+
+
+def _kind(engine: Flaky | Exception) -> EngineKind:
+    return EngineKind.STT if isinstance(engine, Recogniser) else EngineKind.LLM
+
+
 class Made:
     """Descriptors by name, and what they loaded."""
 
     def __init__(self, **engines: Flaky | Exception) -> None:
         self.loaded: list[tuple[str, str]] = []
         self.descriptors = {
-            name: EngineDescriptor(name, EngineKind.LLM, Options, "fake", partial(self._load, name, engine))
+            name: EngineDescriptor(name, _kind(engine), Options, "fake", partial(self._load, name, engine))
             for name, engine in engines.items()
         }
 
@@ -155,3 +196,71 @@ async def test_every_start_is_followed_by_a_close_failed_ones_too() -> None:
         await LoopClock().sleep(FIRST_RETRY + 0.1)
         assert failing.closed == 2
     assert (failing.closed, working.closed) == (2, 1)
+
+
+# ---------------------------------------------------------------- rehearsals
+
+
+@virtual_time
+async def test_start_returns_when_recogniser_and_phrases_have_rehearsed_and_flavors_share_that() -> None:
+    recogniser = Recogniser(seconds=3)
+    made = Made(stt=recogniser, llm=Scripted("hello", "goodbye"))
+    async with engines_of(made) as engines:
+        await engines.start([pair("a"), pair("b")])
+        assert LoopClock().now() == 3
+        assert recogniser.rehearsed == [("hello", "goodbye")]
+        assert [engines.problem(pair(name)) for name in "ab"] == ["", ""]
+
+
+@virtual_time
+async def test_a_phrase_that_cannot_be_pronounced_costs_its_own_flavor_alone() -> None:
+    made = Made(stt=Recogniser(unknown="zwieback"), bakery=Scripted("hello", "zwieback"), desk=Scripted("hello"))
+    bakery, desk = pair("bakery", "bakery"), pair("desk", "desk")
+    async with engines_of(made) as engines:
+        await engines.start([bakery, desk])
+        assert engines.problem(bakery) == "stt: no pronunciation for zwieback"
+        assert engines.problem(desk) == ""
+        assert all(status.ready for status in engines.statuses)
+
+
+@virtual_time
+async def test_calls_wait_for_the_rehearsal() -> None:
+    async with engines_of(Made(stt=Recogniser(seconds=3), llm=Scripted("hello"))) as engines:
+        starting = asyncio.create_task(engines.start([pair("a")]))
+        await LoopClock().sleep(1)
+        assert engines.problem(pair("a")) == "stt with llm: starting"
+        await starting
+
+
+@virtual_time
+async def test_an_engine_that_comes_late_is_rehearsed_then_and_its_own_error_is_the_one_told() -> None:
+    recogniser = Recogniser(down("stt"), down("stt"))
+    async with engines_of(Made(stt=recogniser, llm=Scripted("hello"))) as engines:
+        await engines.start([pair("a")])
+        assert engines.problem(pair("a")) == "stt: connection refused"
+        await LoopClock().sleep(FIRST_RETRY + 2 + 0.1)
+        assert engines.problem(pair("a")) == ""
+        assert recogniser.rehearsed == [("hello",)]
+
+
+@virtual_time
+async def test_a_suspected_flavor_rehearses_again_and_a_failed_rehearsal_is_repeated() -> None:
+    recogniser = Recogniser()
+    async with engines_of(Made(stt=recogniser, llm=Scripted("hello"))) as engines:
+        await engines.start([pair("a")])
+        recogniser.unknown = "hello"
+        engines.suspect(pair("a"))
+        await LoopClock().sleep(0.1)
+        assert engines.problem(pair("a")) == "stt: no pronunciation for hello"
+        recogniser.unknown = ""
+        await LoopClock().sleep(FIRST_RETRY)
+        assert engines.problem(pair("a")) == ""
+
+
+@virtual_time
+async def test_a_rehearsal_under_way_ends_with_the_engines() -> None:
+    async with engines_of(Made(stt=Recogniser(seconds=1000), llm=Scripted("hello"))) as engines:
+        starting = asyncio.create_task(engines.start([pair("a")]))
+        await LoopClock().sleep(1)
+        starting.cancel()
+    assert LoopClock().now() == 1

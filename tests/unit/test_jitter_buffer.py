@@ -135,19 +135,33 @@ def test_timestamps_that_leap_back_do_not_silence_the_call() -> None:
     assert line.heard[-10:] == list(range(18, 28))
 
 
-def test_a_delay_that_is_no_longer_needed_can_be_spared_slot_by_slot() -> None:
+def test_a_delay_that_is_no_longer_needed_is_spared_at_once_but_for_a_slot() -> None:
     line = Line()
     line.run(*range(10))
-    line.pop(4)
-    line.push(*range(10, 14))
-    line.run(*range(14, 14 + 2 * WINDOW_PACKETS))
-    assert line.buffer.excessive
-    delay = line.buffer.delay
-    line.pop()
-    line.buffer.shorten()
+    line.pop(6)  # nothing comes for 120 ms, and then everything
+    line.push(*range(10, 16))
+    line.run(*range(16, 16 + 2 * WINDOW_PACKETS))
+    needless = line.buffer.delay - SLOT
+    while line.buffer.excessive:
+        line.pop()
+        line.buffer.shorten()
+    assert line.buffer.discarded == needless // SLOT > 1
+    line.run(*range(16 + 2 * WINDOW_PACKETS, 16 + 4 * WINDOW_PACKETS))
+    assert line.buffer.delay == SLOT
     assert not line.buffer.excessive
-    line.run(*range(14 + 2 * WINDOW_PACKETS, 24 + 2 * WINDOW_PACKETS))
-    assert line.buffer.delay == delay - SLOT
+
+
+def test_no_delay_is_spared_that_a_packet_has_needed_since() -> None:
+    line = Line()
+    line.run(*range(10))
+    line.pop(6)
+    line.push(*range(10, 16))
+    line.run(*range(16, 16 + 2 * WINDOW_PACKETS))
+    assert line.buffer.excessive
+    number = 16 + 2 * WINDOW_PACKETS
+    line.pop(6)
+    line.push(*range(number, number + 6))
+    assert not line.buffer.excessive
 
 
 def test_an_even_stream_settles_at_one_slot_to_spare() -> None:

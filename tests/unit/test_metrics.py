@@ -66,7 +66,7 @@ def ended(disposition: Disposition, status: int | None) -> CallRecord:
 
 
 def test_calls_and_turns_are_counted() -> None:
-    metrics = Metrics(list)
+    metrics = Metrics(list, dict)
     for _ in range(2):
         metrics.began(INFO)
     metrics.answered(INFO, "desk")
@@ -94,14 +94,29 @@ def test_an_engine_used_with_several_options_is_ready_when_all_are() -> None:
         EngineStatus("flite", EngineKind.TTS, False, "flite: not installed", 2),
         EngineStatus("silero", EngineKind.VAD, True, "", 0),
     ]
-    seen = samples(Metrics(lambda: statuses))
+    seen = samples(Metrics(lambda: statuses, dict))
     assert seen["voxtrunk_engine_ready", (("engine", "flite"), ("kind", "tts"))] == 0
     assert seen["voxtrunk_engine_ready", (("engine", "silero"), ("kind", "vad"))] == 1
     assert seen["voxtrunk_engine_failures_total", (("engine", "flite"), ("kind", "tts"))] == 3
 
 
+def test_a_flavor_that_cannot_answer_is_not_ready() -> None:
+    seen = samples(Metrics(list, lambda: {"echo": "", "shop": "vllm: refused"}))
+    assert seen["voxtrunk_flavor_ready", (("flavor", "echo"),)] == 1
+    assert seen["voxtrunk_flavor_ready", (("flavor", "shop"),)] == 0
+
+
+def test_calls_refused_at_the_door_are_counted_by_status() -> None:
+    metrics = Metrics(list, dict)
+    for status in (403, 403, 503):
+        metrics.refused(status)
+    seen = samples(metrics)
+    assert seen["voxtrunk_calls_refused_total", (("status", "403"),)] == 2
+    assert seen["voxtrunk_calls_refused_total", (("status", "503"),)] == 1
+
+
 def test_late_ticks_show_a_saturated_event_loop() -> None:
-    metrics = Metrics(list)
+    metrics = Metrics(list, dict)
     metrics.ticked(0.0003)
     metrics.ticked(0.05)
     seen = samples(metrics)

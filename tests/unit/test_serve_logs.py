@@ -43,3 +43,17 @@ def test_what_a_caller_sent_cannot_forge_a_line() -> None:
     """A SIP header may hold a line break once it is unescaped."""
     assert "\n" not in TextFormatter().format(entry(called="1000\n09:00:00 INFO call answered"))
     assert "\n" not in JsonFormatter().format(entry(called="1000\n{}"))
+
+
+def test_what_a_caller_sent_cannot_steer_a_terminal() -> None:
+    """Neither by ESC nor by the one character that stands for ESC [."""
+    for formatter in (TextFormatter(), JsonFormatter()):
+        line = formatter.format(entry(calling="\x1b[2J \x9b2J"))
+        assert line.isprintable()
+        assert "2J" in line
+
+
+def test_a_message_cannot_forge_a_line_either() -> None:
+    """Libraries put into it what they were sent."""
+    record = logging.getLogger("x").makeRecord("x", logging.WARNING, "x.py", 1, "bad header %s", ("a\n\x1b[2J",), None)
+    assert TextFormatter().format(record).endswith("bad header a\\n\\x1b[2J")

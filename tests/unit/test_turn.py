@@ -8,7 +8,7 @@ import pytest
 
 from connector.config.model import TurnSettings
 from connector.errors import ProtocolError
-from connector.turn.barge_in import speech_needed
+from connector.turn.barge_in import PAUSE_SECONDS, gives_way, speech_needed
 from connector.turn.endpointing import Endpointing, SpeechEnded, SpeechStarted
 from connector.turn.keypad import KEYPAD_END, KEYPAD_LIMIT, KEYPAD_PAUSE, Keypad
 from connector.turn.state import TRANSITIONS, Turn, TurnEvent, TurnMachine, diagram
@@ -138,7 +138,8 @@ def test_speech_once_begun_lasts_a_little_below_the_threshold() -> None:
 
 
 def test_a_pause_shorter_than_the_end_of_a_turn_is_part_of_it() -> None:
-    decisions = feed(Endpointing(SETTINGS), (0.5, 0.9), (0.576, 0.1), (0.5, 0.9), (1.0, 0.1))
+    pause = SETTINGS.end_silence - WINDOW
+    decisions = feed(Endpointing(SETTINGS), (0.5, 0.9), (pause, 0.1), (0.5, 0.9), (1.0, 0.1))
     assert [type(decision) for decision in decisions] == [SpeechStarted, SpeechEnded]
 
 
@@ -179,6 +180,30 @@ def test_without_barge_in_nothing_interrupts() -> None:
 def test_barge_in_takes_barge_in_seconds_of_speech() -> None:
     [started] = feed(Endpointing(SETTINGS), (0.32, 0.1), (0.96, 0.9), needed=SETTINGS.barge_in_seconds)
     assert started.at - started.onset == pytest.approx(SETTINGS.barge_in_seconds)
+
+
+def test_the_agent_pauses_for_what_may_become_an_interruption_and_stays_silent_until_it_is_none() -> None:
+    assert not gives_way(Turn.SPEAKING, SETTINGS, WINDOW, giving_way=False)
+    assert gives_way(Turn.SPEAKING, SETTINGS, 2 * WINDOW, giving_way=False)
+    assert 2 * WINDOW > PAUSE_SECONDS
+    assert gives_way(Turn.SPEAKING, SETTINGS, WINDOW, giving_way=True)
+    assert not gives_way(Turn.SPEAKING, SETTINGS, 0.0, giving_way=True)
+
+
+def test_an_answer_waits_at_the_first_sound_of_a_caller_who_goes_on() -> None:
+    assert gives_way(Turn.THINKING, SETTINGS, WINDOW, giving_way=False)
+    assert not gives_way(Turn.THINKING, SETTINGS, 0.0, giving_way=False)
+
+
+def test_without_barge_in_the_voice_pauses_for_nothing() -> None:
+    settings = SETTINGS.model_copy(update={"barge_in": False})
+    assert not gives_way(Turn.SPEAKING, settings, 1.0, giving_way=True)
+
+
+def test_speech_that_begins_no_turn_is_not_waited_for() -> None:
+    endpointing = Endpointing(SETTINGS)
+    feed(endpointing, (SETTINGS.max_seconds + 1, 0.9))
+    assert endpointing.voiced == 0
 
 
 # ------------------------------------------------------------------------------ keypad
