@@ -19,7 +19,7 @@ import typer
 from connector import config
 from connector.app import App, SystemClock, settle
 from connector.audio import FRAME_SECONDS
-from connector.cli.console import DEFAULT_CONFIG, ConfigFile
+from connector.cli.console import DEFAULT_CONFIG, ConfigFile, settings_of
 from connector.cli.logs import logging_to_stderr
 from connector.config.model import HttpSettings, RecordSettings, Settings, SipSettings
 from connector.errors import EngineError, MediaError
@@ -29,7 +29,7 @@ from connector.leg.rtp_audio import MediaTarget
 from connector.record import CallRecord, Turn
 from connector.udp.ports import PortPool
 
-app = typer.Typer(no_args_is_help=True, help="Measure the media path.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Measure the media path.")
 
 ANYBODY = MediaTarget("0.0.0.0", 0, "PCMU", PCMU_TYPE, TELEPHONE_EVENT_TYPE)  # noqa: S104 - nothing is bound
 """Whoever sends first is the caller."""
@@ -57,7 +57,7 @@ def rtp(
     file: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Open legs of plain RTP (PCMU, symmetric, 127.0.0.1), print {"ports": [...]} as one line, run until stopped."""
-    settings = config.builtin_settings() if file == DEFAULT_CONFIG and not file.exists() else config.load(file)
+    settings = settings_of(file)
     with (
         tempfile.TemporaryDirectory(prefix="voxtrunk-bench-") as scratch,
         logging_to_stderr(as_json=False, verbose=False),

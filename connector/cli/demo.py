@@ -39,7 +39,7 @@ from connector.host import LocalEngineHost
 from connector.interfaces import Clock, EngineContext, LanguageModel, Leg
 from connector.record import CallRecord, Turn
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 FLAVOR = "offline"
 NUMBER = "1000"

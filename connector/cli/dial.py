@@ -25,7 +25,7 @@ from connector.cli.phone.wav import read_wav
 from connector.codec.resample import resample
 from connector.config.model import SipSettings
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 MEANINGS = {
     400: "the far end could not read our INVITE or its SDP",

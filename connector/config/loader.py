@@ -98,12 +98,16 @@ def parse(
 
 
 def builtin_settings(overrides: Mapping[str, str] | None = None, surroundings: Surroundings | None = None) -> Settings:
-    """What holds without any file: all defaults and the packaged flavors, no routes. Raises ConfigError."""
+    """What holds without a voxtrunk.yml: all defaults, packaged flavors and `./flavors`, no routes.
+
+    Raises ConfigError.
+    """
     around = surroundings or Surroundings()
     report = Report()
     path = Path("voxtrunk.yml")
     flavors = FlavorSources(around.engines, References(around.variables, path.parent), report)
     flavors.add_packaged(around.flavor_files)
+    flavors.add_folder(path.parent / "flavors")
     return _settings(path, _with_overrides(Table(Place(str(path), 1, ""), {}), overrides), flavors, around, report)
 
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, cast
 
 from connector.config.model import MediaSettings, SipSettings
@@ -72,13 +73,13 @@ class Started:
         return f"sip:{user}@{host}:{port}"
 
 
-_next_port = iter(range(20_000, 32_000, 40))
+_next_port = cycle(range(20_000, 32_000, 40))
 
 
 def media_ports() -> PortPool:
     """A small pool of pairs; ports that are taken are stepped over by whoever opens them."""
     first = next(_next_port)
-    return PortPool(first, first + 39, quarantine=0.0)
+    return PortPool(first, first + 199, quarantine=0.0)
 
 
 @asynccontextmanager

@@ -80,12 +80,20 @@ def test_empty_sections_are_defaults() -> None:
     assert settings.default is None
 
 
-def test_models_lie_in_the_cache_unless_said_otherwise() -> None:
+def test_models_lie_in_the_cache_unless_said_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment decides where nothing is configured."""
+    monkeypatch.chdir(tmp_path)
     chosen = Surroundings({"VOXTRUNK_MODELS": "/m"}, CATALOG, ())
     assert builtin_settings(surroundings=chosen).models == Path("/m")
     cached = Surroundings({"XDG_CACHE_HOME": "/c"}, CATALOG, ())
     assert builtin_settings(surroundings=cached).models == Path("/c/voxtrunk/models")
+
+
+def test_flavors_beside_a_file_that_is_not_there_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flavors").mkdir()
+    (tmp_path / "flavors" / "mine.yml").write_text("pipeline: echo\n")
+    assert builtin_settings(surroundings=Surroundings({}, CATALOG, ())).flavors["mine"].pipeline == "echo"
 
 
 def test_a_secret_is_never_shown() -> None:

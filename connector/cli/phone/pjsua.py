@@ -34,6 +34,7 @@ from connector.interfaces import (
     Terminated,
     TimingSource,
 )
+from connector.leg.events import LegEvents
 
 RATE = 8000
 FRAME_SAMPLES = int(RATE * FRAME_SECONDS)
@@ -108,6 +109,7 @@ class PjsuaPort:
         heard = self.position
         self._playout = np.zeros(0, np.int16)
         self._stale = True
+        self._paused = False
         self._release(heard)
         return heard
 
@@ -189,7 +191,7 @@ class PjsuaLeg:
         self._calling = calling
         self._call_id = ""
         self._port = PjsuaPort(self._send)
-        self._events: asyncio.Queue[LegEvent] = asyncio.Queue()
+        self._events = LegEvents()
         self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._media = "active"
         self._media_changed = asyncio.Condition()
@@ -209,12 +211,8 @@ class PjsuaLeg:
         """Waits for the answer; raises `CallFailed`."""
         await self._answered
 
-    async def events(self) -> AsyncIterator[LegEvent]:
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, Terminated):
-                return
+    def events(self) -> AsyncIterator[LegEvent]:
+        return self._events.read()
 
     async def ring(self) -> None:
         raise BadRequest("an outgoing call is not answered here")
@@ -280,13 +278,13 @@ class PjsuaLeg:
                 self._port.heard(base64.b64decode(fields["pcm"]), fields["at"])
             case "answered":
                 self._call_id = fields["call_id"]
-                self._events.put_nowait(Established())
+                self._events.emit(Established())
                 if not self._answered.done():
                     self._answered.set_result(None)
             case "statistics":
                 self._port.statistics = LineStatistics(**fields)
             case "digit":
-                self._events.put_nowait(Digit(fields["digit"], fields["seconds"]))
+                self._events.emit(Digit(fields["digit"], fields["seconds"]))
             case "media":
                 await self._apply(fields["state"])
             case "ended":
@@ -300,9 +298,9 @@ class PjsuaLeg:
             self._media = state
             self._media_changed.notify_all()
         if state == "on-hold" and before != "on-hold":
-            self._events.put_nowait(Held())
+            self._events.emit(Held())
         elif state == "active" and before == "on-hold":
-            self._events.put_nowait(Resumed())
+            self._events.emit(Resumed())
 
     def _end(self, status: int | None, reason: str, here: bool) -> None:
         self._over.set()
@@ -311,7 +309,7 @@ class PjsuaLeg:
             self._answered.set_exception(CallFailed(status or 500, reason))
         # As on every leg, our own side is the agent and the far end the caller, whoever dialled.
         party = Party.SYSTEM if status is None else Party.AGENT if here else Party.CALLER
-        self._events.put_nowait(Terminated(party, reason, status))
+        self._events.emit(Terminated(party, reason, status))
 
 
 class PjsuaPhone:
