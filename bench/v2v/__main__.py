@@ -76,17 +76,17 @@ async def call(script: str, control: Control, process: int, port: int, settle: f
     clips, barge = turns_script(pause or SHORT_PAUSE), barge_clips()
     rtp = Rtp(port)
     caller = Caller(rtp, control.part)
-    clock = asyncio.create_task(caller.run())
     try:
-        await asyncio.sleep(settle)
-        await caller.wait_quiet(0.7, 15)  # the greeting, if any
-        began, cpu = now(), figures.cpu_seconds(process)
-        exchanges = await turns(caller, control, clips) if kind == "turns" else []
-        interruptions = await barge_in(caller, control, barge, int(argument or 6)) if kind == "barge" else []
-        seconds, used = now() - began, figures.cpu_seconds(process) - cpu
+        async with asyncio.TaskGroup() as tasks:
+            clock = tasks.create_task(caller.run())
+            await asyncio.sleep(settle)
+            await caller.wait_quiet(0.7, 15)  # the greeting, if any
+            began, cpu = now(), figures.cpu_seconds(process)
+            exchanges = await turns(caller, control, clips) if kind == "turns" else []
+            interruptions = await barge_in(caller, control, barge, int(argument or 6)) if kind == "barge" else []
+            seconds, used = now() - began, figures.cpu_seconds(process) - cpu
+            clock.cancel()
     finally:
-        clock.cancel()
-        await asyncio.wait([clock])
         rtp.close()
     return figures.Call(
         script=script,

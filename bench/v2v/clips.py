@@ -134,4 +134,5 @@ def _edges(samples: Floats) -> tuple[int, int]:
 def _levelled(samples: Floats) -> Floats:
     onset, end = _edges(samples)
     level = np.sqrt((samples[onset:end] ** 2).mean())
-    return np.clip(samples * 10 ** (SPEECH_DBFS / 20) / level, -0.99, 0.99)
+    levelled: Floats = np.clip(samples * 10 ** (SPEECH_DBFS / 20) / level, -0.99, 0.99)
+    return levelled

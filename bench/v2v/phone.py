@@ -153,7 +153,7 @@ class Caller:
         """Says `clip`; returns when its speech truly began and ended, in clock time."""
         saying = self._saying = _Saying(clip)
         await saying.done.wait()
-        return Said(saying.starts[0], saying.ends[-1], saying.ends[0])
+        return Said(saying.starts[0], saying.ends[-1])
 
     async def wait_agent(self, seconds: float) -> float | None:
         """When the agent is next heard, or None after `seconds` of silence."""
@@ -186,8 +186,7 @@ class _Saying:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """When a clip's speech truly began and ended, clock time. `pause`: when its first part ended."""
+    """When a clip's speech truly began and ended, clock time."""
 
     start: float
     end: float
-    pause: float
