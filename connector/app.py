@@ -6,13 +6,13 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
-from connector.api import CallSummary, EngineReadiness, HttpApi, Metrics, Readiness
+from connector.api import CallService, EngineReadiness, HttpApi, Metrics, Readiness
 from connector.call import Call, CallMonitor, Monitors, Plan, Refusals, Registry
 from connector.call.engines import Engines, SharedEngine
 from connector.config import engine_descriptors
@@ -38,9 +38,12 @@ from connector.interfaces import (
     Vad,
 )
 from connector.leg.embedded import EmbeddedEndpoint
+from connector.leg.endpoint import Endpoint
+from connector.leg.opensips import OpenSipsEndpoint, edge_uri
 from connector.pipeline.cascade import Cascade, CascadeEngines
 from connector.pipeline.echo import Echo
-from connector.record import CallRecorder, Disk, FileCdrStore
+from connector.pipeline.facts import personal
+from connector.record import Archive, CallRecorder, Disk, FileCdrStore, Journals
 from connector.routing import Router
 from connector.udp.ports import PortPool
 from connector.udp.ticker import Ticker
@@ -104,8 +107,9 @@ class App:
         self._monitor = Monitors(self._metrics, *monitors)
         self._disk = Disk()
         self._store = FileCdrStore(settings.records.directory, self._disk)
-        self._http = HttpApi(settings.http, self)
-        self._endpoint: EmbeddedEndpoint | None = None
+        self._journals = Journals(settings.records.directory, self._disk, self._clock)
+        self._http = HttpApi(settings.http, self, CallService(self._registry, Archive(settings.records.directory)))
+        self._endpoint: Endpoint | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._stack = AsyncExitStack()
 
@@ -144,19 +148,14 @@ class App:
         """
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._disk.aclose)
+            self._journals.recover()
+            stack.push_async_callback(self._journals.aclose)
+            _beside(stack, self._journals.run(), "journals")
             stack.push_async_callback(self._host.aclose)
             stack.push_async_callback(self._close_engines)
             self.ticker = Ticker(self._clock)
             self._tick(stack)
-            endpoint = EmbeddedEndpoint(
-                self.settings.sip,
-                self.settings.media,
-                clock=self._clock,
-                ticker=self.ticker,
-                ports=PortPool.from_range(self.settings.media.ports),
-                on_call=self.take,
-                on_refused=Refusals(self._metrics.refused, self._clock),
-            )
+            endpoint = self._make_endpoint()
             await endpoint.start()
             stack.push_async_callback(self._close_endpoint, endpoint)
             stack.push_async_callback(self._registry.stop)
@@ -193,8 +192,10 @@ class App:
         for flavor in self.flavors:
             problem = self.problem(flavor)
             flavors[flavor.name] = "; ".join(filter(None, (flavors.get(flavor.name), problem)))
+        problem = "" if self._endpoint is None else self._endpoint.problem
         return Readiness(
-            ready=self.local is not None and not self._registry.draining and not any(flavors.values()),
+            ready=self.local is not None and not self._registry.draining and not problem and not any(flavors.values()),
+            problem=problem,
             draining=self._registry.draining,
             endpoint=_address(self.local),
             flavors=flavors,
@@ -204,20 +205,6 @@ class App:
             ],
         )
 
-    def summaries(self) -> Sequence[CallSummary]:
-        return [
-            CallSummary(
-                call_id=call.info.call_id,
-                called=call.info.called,
-                calling=call.recorder.calling,
-                peer=call.info.peer,
-                flavor=call.recorder.flavor,
-                state=call.state.value,
-                setup=call.recorder.began,
-            )
-            for call in self._registry.calls
-        ]
-
     def metrics(self) -> bytes:
         return self._metrics.page()
 
@@ -225,7 +212,15 @@ class App:
 
     def take(self, leg: Leg) -> None:
         """Serves an incoming `leg` from now on; the endpoint's calls come here, and legs opened by others may."""
-        recorder = CallRecorder(leg.info, self.settings.records, self._disk, self._store, self._clock)
+        recorder = CallRecorder(
+            leg.info,
+            self.settings.records,
+            self._disk,
+            self._store,
+            self._clock,
+            signalling=lambda: leg.signalling,
+            journals=self._journals,
+        )
         call = Call(
             leg,
             dialplan=self._plan,
@@ -237,11 +232,12 @@ class App:
         self._registry.take(call)
 
     def _plan(self, info: CallInfo) -> Plan:
-        decision = self._router.resolve(info.called)
+        decision = self._router.resolve(info.called, info.called_number)
         problem = self.problem(decision.flavor)
         if problem:
             raise Overloaded(f"flavor {decision.flavor.name}: {problem}", self.settings.sip.retry_after)
-        return Plan(decision.flavor, decision.reason, self._pipelines(decision.flavor))
+        flavor = personal(decision.flavor, info)
+        return Plan(flavor, decision.reason, self._pipelines(flavor))
 
     def _pipelines(self, flavor: Flavor) -> PipelineFactory:
         async def echo(port: AudioPort, observer: PipelineObserver) -> Pipeline:
@@ -273,16 +269,38 @@ class App:
 
     def _tick(self, stack: AsyncExitStack) -> None:
         self.ticker.add(lambda due: self._metrics.ticked(self._clock.now() - due))
-        ticking = asyncio.create_task(self.ticker.run(), name="ticker")
+        self._ticking = _beside(stack, self.ticker.run(), "ticker")
 
-        async def stop() -> None:
-            ticking.cancel()
-            await asyncio.wait({ticking})
+    def _make_endpoint(self) -> Endpoint:
+        """OpenSIPS where that is configured, the embedded one otherwise."""
+        settings, ports = self.settings, PortPool.from_range(self.settings.media.ports)
+        refusals = Refusals(self._metrics.refused, self._clock)
+        if settings.opensips is not None and settings.pair is not None:
+            return OpenSipsEndpoint(
+                settings.pair,
+                settings.media,
+                max_calls=settings.sip.max_calls,
+                retry_after=settings.sip.retry_after,
+                clock=self._clock,
+                ticker=self.ticker,
+                ports=ports,
+                on_call=self.take,
+                on_refused=refusals,
+                identity=settings.identity,
+                edge=edge_uri(settings.opensips.edge),
+            )
+        return EmbeddedEndpoint(
+            settings.sip,
+            settings.media,
+            clock=self._clock,
+            ticker=self.ticker,
+            ports=ports,
+            on_call=self.take,
+            on_refused=refusals,
+            identity=settings.identity,
+        )
 
-        self._ticking = ticking
-        stack.push_async_callback(stop)
-
-    async def _close_endpoint(self, endpoint: EmbeddedEndpoint) -> None:
+    async def _close_endpoint(self, endpoint: Endpoint) -> None:
         self._endpoint = None
         await endpoint.aclose()
 
@@ -291,6 +309,18 @@ class App:
             await vad.aclose()
         self._vads.clear()
         await self._engines.aclose()
+
+
+def _beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Runs `work` until `stack` is closed."""
+    task = asyncio.create_task(work, name=name)
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.wait({task})
+
+    stack.push_async_callback(stop)
+    return task
 
 
 def _address(address: tuple[str, int] | None) -> str | None:

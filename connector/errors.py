@@ -166,3 +166,43 @@ class ModelFetchError(VoxtrunkError):
 
 class RecordError(VoxtrunkError):
     """A recording, transcript or CDR could not be written (no space, no permission)."""
+
+
+class StackError(VoxtrunkError):
+    """A program of the stack is missing, did not start or does not answer, or its files could not be written."""
+
+
+class MiError(VoxtrunkError):
+    """A command to OpenSIPS' management interface (MI) failed."""
+
+    sip_status = 503
+    sip_reason = "Service Unavailable"
+
+
+class MiRefused(MiError):
+    """OpenSIPS answered a command with an error. `code`, `message`: as it gave them (404: no such session)."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"MI: {code} {message}")
+        self.code = code
+        self.message = message
+
+
+class MiTimeout(MiError):
+    """OpenSIPS did not answer a command, which it may have done all the same."""
+
+
+class BadEvent(VoxtrunkError):
+    """A datagram that is no E_UA_SESSION event (OpenSIPS module b2b_entities); it is counted and dropped."""
+
+
+class ConnectorUnreachable(VoxtrunkError):
+    """No connector answers at its HTTP address."""
+
+
+class ConnectorRefused(VoxtrunkError):
+    """The connector, or what is in its place, refused a request: a wrong token, another program."""
+
+
+class UnknownCall(VoxtrunkError):
+    """No call has this Call-ID, or several begin so."""

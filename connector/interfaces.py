@@ -124,11 +124,27 @@ class AudioPort(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Diversion:
+    """One redirection on a call's way here (RFC 5806, RFC 7044).
+
+    `number`: user part of who was called before, in E.164 where it is a number. `reason`: such as
+    `unconditional`, `user-busy`, `no-answer`; "" where unknown.
+    """
+
+    number: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CallInfo:
     """Identity and routing facts of a call, as its signalling gave them.
 
     `call_id`: SIP Call-ID. `called`, `calling`: user part of the request URI and of From (numbers:
     data to redact). `headers`: chosen SIP headers. `peer`: address:port of the signalling peer.
+    `called_number`, `calling_number`: the same in E.164 (`+4930123456`), "" for what is none, such as
+    an extension. `asserted`: who the network vouches that the caller is (P-Asserted-Identity, RFC
+    3325), in E.164 where it is a number, "" where it vouches for nobody. `private`: the caller asks
+    that its identity be kept. `diversions`: who was called before, the last one first.
     """
 
     call_id: str
@@ -137,6 +153,11 @@ class CallInfo:
     calling_name: str = ""
     peer: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    called_number: str = ""
+    calling_number: str = ""
+    asserted: str = ""
+    private: bool = False
+    diversions: Sequence[Diversion] = ()
 
 
 class Party(Enum):
@@ -189,6 +210,20 @@ class Terminated:
 LegEvent = Established | Digit | Held | Resumed | MediaTimeout | Terminated
 
 
+@dataclass(frozen=True, slots=True)
+class SignallingStep:
+    """One SIP message of a leg, as a line of its ladder.
+
+    `at`: clock time in seconds. `sent`: by us, else by the far end. `message`: method or status line
+    (`INVITE`, `180 Ringing`). `note`: what matters in it (`sendonly`, `Signal=5`), "" for nothing.
+    """
+
+    at: float
+    sent: bool
+    message: str
+    note: str = ""
+
+
 class Leg(Protocol):
     """Signalling verbs of one call leg, and its audio."""
 
@@ -197,6 +232,10 @@ class Leg(Protocol):
 
     @property
     def audio(self) -> AudioPort: ...
+
+    @property
+    def signalling(self) -> Sequence[SignallingStep]:
+        """Its SIP messages so far, oldest first; none where there is no SIP."""
 
     def events(self) -> AsyncIterator[LegEvent]:
         """Events in order; ends after `Terminated`. One reader."""

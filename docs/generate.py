@@ -22,15 +22,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from connector import errors
-from connector.api import CallList, Readiness
+from connector.api import ANSWERS
 from connector.api.openapi import document
 from connector.call.state import mermaid
 from connector.cli import COMMANDS
 from connector.config import engine_descriptors, model
 from connector.config.loader import General
+from connector.config.placeholders import FACTS
 from connector.config.routes import RouteEntry
 from connector.interfaces import EngineDescriptor
-from connector.record import CallRecord, Files, Latency, Parts, Turn
+from connector.record import CallRecord, Files, Latency, Parts, Redirection, Step, Turn
 from connector.turn.state import diagram
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +51,7 @@ def parts() -> Mapping[str, Callable[[], str]]:
         "commands": commands,
         "engines": engines,
         "errors": statuses,
+        "facts": facts,
         "http": endpoints,
         "call states": lambda: fenced("mermaid", mermaid()),
         "turn states": lambda: fenced("mermaid", diagram()),
@@ -69,11 +71,16 @@ SETTINGS: Mapping[str, type[BaseModel]] = {
     "media": model.MediaSettings,
     "records": model.RecordSettings,
     "http": model.HttpSettings,
+    "identity": model.IdentitySettings,
+    "opensips": model.OpenSipsSettings,
+    "opensips.edge": model.EdgeSettings,
+    "opensips.rtpengine": model.RtpengineSettings,
+    "opensips.pairs": model.PairSettings,
     "routes": RouteEntry,
     "flavor": model.FlavorEntry,
     "turn": model.TurnSettings,
 }
-RECORDS: Sequence[type[BaseModel]] = (CallRecord, Turn, Latency, Parts, Files)
+RECORDS: Sequence[type[BaseModel]] = (CallRecord, Redirection, Turn, Latency, Parts, Step, Files)
 
 
 def settings(of: type[BaseModel]) -> str:
@@ -136,6 +143,17 @@ def statuses() -> str:
     return table(("SIP status", "errors"), rows)
 
 
+def facts() -> str:
+    """The facts of a call that a flavor's texts may name."""
+    header = (
+        "`{{header:NAME}}`",
+        "A SIP header of the INVITE, in any case: one that begins with `X-`, a usual one, one of `identity.headers`.",
+    )
+    return table(
+        ("placeholder", "fact"), [*((f"`{{{{{name}}}}}`", cell(what)) for name, what in FACTS.items()), header]
+    )
+
+
 def commands() -> str:
     """The commands, in the order of `--help`."""
     return table(("command", "what it does"), ((f"`voxtrunk {name}`", line) for name, line in COMMANDS.items()))
@@ -145,12 +163,14 @@ def endpoints() -> str:
     """What HTTP answers."""
     rows = (
         (
-            f"`GET {path}`",
-            "no" if operations["get"].get("security") == [] else "yes",
-            ", ".join(operations["get"]["responses"]),
-            operations["get"]["summary"],
+            f"`{method.upper()} {path}`",
+            "no" if operation.get("security") == [] else "yes",
+            ", ".join(operation["responses"]),
+            operation["summary"],
         )
-        for path, operations in document({"Readiness": Readiness, "CallList": CallList})["paths"].items()
+        for path, operations in document(ANSWERS)["paths"].items()
+        for method, operation in operations.items()
+        if method != "parameters"
     )
     return table(("request", "token", "status", "answer"), rows)
 
@@ -173,6 +193,8 @@ def default_of(field: FieldInfo) -> str:
             return "`null`"
         case BaseModel():
             return "its defaults"
+        case (BaseModel(), *_):
+            return "one, with its defaults"
         case tuple() if len(value) > 3:
             return f"`{json.dumps(value[:3])[:-1]}, ...]`"
         case bool() | int() | float() | tuple() | dict():

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from connector.api.http import CallList, CallSummary, EngineReadiness, HttpApi, Readiness, Service, application
+from connector.api.calls import CallList, CallService, CallSummary, RecordList, RunningCall
+from connector.api.http import ANSWERS, EngineReadiness, HttpApi, Readiness, Service, application
 from connector.api.metrics import Metrics
 
 __all__ = [
+    "ANSWERS",
     "CallList",
+    "CallService",
     "CallSummary",
     "EngineReadiness",
     "HttpApi",
     "Metrics",
     "Readiness",
+    "RecordList",
+    "RunningCall",
     "Service",
     "application",
 ]

@@ -1,23 +1,29 @@
-"""Health, readiness, metrics and the list of calls over HTTP."""
+"""Health, readiness, metrics, calls and their records over HTTP."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
+from connector.api.calls import CallList, CallService, HangUp, RecordList, RecordQuery, RunningCall
 from connector.api.openapi import document
 from connector.config.model import HttpSettings
 from connector.errors import MediaError
-from connector.record.cdr import Instant, Text
+from connector.record import CallRecord
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that need no token: a supervisor asks them. What `/readyz` says besides yes or no is for those who have it."""
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing (RFC 9110 section 9.2.1)."""
+
+NO_CALL = "no call has this Call-ID"
 
 
 class EngineReadiness(BaseModel):
@@ -41,40 +47,24 @@ class Readiness(BaseModel):
     draining: bool
     endpoint: str | None
     """Where SIP is listened to; None before and after, and for those without the token."""
+    problem: str
+    """Why no call can come, "" where one can, and for those without the token."""
     flavors: dict[str, str]
     """Why a flavor cannot answer now, "" where it can; empty for those without the token."""
     engines: list[EngineReadiness]
     """Every engine; empty for those without the token."""
 
 
-class CallSummary(BaseModel):
-    """One call in progress."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    call_id: Text
-    called: Text
-    calling: Text
-    peer: Text
-    flavor: str | None
-    state: str
-    setup: Instant
-
-
-class CallList(BaseModel):
-    """Answer of `/v1/calls`."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    calls: list[CallSummary]
+ANSWERS: Mapping[str, type[BaseModel]] = {
+    model.__name__: model for model in (Readiness, CallList, RunningCall, CallRecord, RecordList)
+}
+"""What the API answers, by schema name."""
 
 
 class Service(Protocol):
     """What the API tells about."""
 
     def readiness(self) -> Readiness: ...
-
-    def summaries(self) -> Sequence[CallSummary]: ...
 
     def metrics(self) -> bytes:
         """Prometheus' text format."""
@@ -83,9 +73,10 @@ class Service(Protocol):
 class HttpApi:
     """The HTTP server."""
 
-    def __init__(self, settings: HttpSettings, service: Service) -> None:
+    def __init__(self, settings: HttpSettings, service: Service, calls: CallService) -> None:
         self._settings = settings
-        self._runner = web.AppRunner(application(service, settings.token), access_log=None, shutdown_timeout=1.0)
+        routes = application(service, calls, settings.token)
+        self._runner = web.AppRunner(routes, access_log=None, shutdown_timeout=1.0)
         self._local: tuple[str, int] | None = None
 
     @property
@@ -114,20 +105,21 @@ class HttpApi:
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(service: Service, token: SecretStr | None) -> web.Application:
+def application(service: Service, calls: CallService, token: SecretStr | None) -> web.Application:
     """The routes. With `token`, all but `OPEN` want it as bearer token (RFC 6750 section 2.1).
 
     Without one they are for this machine alone, and for no web page that is shown on it: a page can
-    have its own name resolve to 127.0.0.1, but not hide that name from `Host`.
+    have its own name resolve to 127.0.0.1, but not hide that name from `Host`. What changes something
+    is done for no page of another origin.
     """
 
     def refusal(request: web.Request) -> web.Response | None:
+        if request.method not in SAFE and not _same_origin(request):
+            return problem(403, "a web page of another origin asks")
         if token is None and not _by_address(request):
-            message = "ask 127.0.0.1 or localhost; names are answered where http.token is set"
-            return web.json_response({"error": message}, status=403)
+            return problem(403, "ask 127.0.0.1 or localhost; names are answered where http.token is set")
         if token is not None and not _bears(request, token):
-            headers = {"WWW-Authenticate": "Bearer"}
-            return web.json_response({"error": "a bearer token is needed"}, status=401, headers=headers)
+            return problem(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
         return None
 
     @web.middleware
@@ -141,26 +133,64 @@ def application(service: Service, token: SecretStr | None) -> web.Application:
     async def readyz(request: web.Request) -> web.Response:
         readiness = service.readiness()
         if refusal(request) is not None:
-            readiness = readiness.model_copy(update={"endpoint": None, "flavors": {}, "engines": []})
+            readiness = readiness.model_copy(update={"endpoint": None, "problem": "", "flavors": {}, "engines": []})
         return _json(readiness, 200 if readiness.ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=service.metrics(), headers=headers)
 
-    async def calls(_: web.Request) -> web.Response:
-        return _json(CallList(calls=list(service.summaries())))
+    async def listed(_: web.Request) -> web.Response:
+        return _json(CallList(calls=list(calls.summaries())))
+
+    async def told(request: web.Request) -> web.Response:
+        found = await calls.show(request.match_info["call_id"])
+        return problem(404, NO_CALL) if found is None else _json(found)
+
+    async def hung_up(request: web.Request) -> web.Response:
+        call_id = request.match_info["call_id"]
+        match await calls.hang_up(call_id):
+            case HangUp.UNKNOWN:
+                return problem(404, NO_CALL)
+            case HangUp.OVER:
+                return problem(409, "the call is over")
+            case HangUp.STARTED:
+                return web.json_response({"call_id": call_id}, status=202)
+
+    async def records(request: web.Request) -> web.Response:
+        try:
+            wanted = RecordQuery.model_validate(dict(request.query))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            return problem(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        return _json(await calls.records(wanted))
 
     async def openapi(_: web.Request) -> web.Response:
-        return web.json_response(document({"Readiness": Readiness, "CallList": CallList}))
+        return web.json_response(document(ANSWERS))
 
     app = web.Application(middlewares=[authorise])
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
-    app.router.add_get("/v1/calls", calls)
+    app.router.add_get("/v1/calls", listed)
+    app.router.add_get("/v1/calls/{call_id}", told)
+    app.router.add_delete("/v1/calls/{call_id}", hung_up)
+    app.router.add_get("/v1/records", records)
     app.router.add_get("/v1/openapi.json", openapi)
     return app
+
+
+def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer that says what is wrong."""
+    return web.json_response({"error": message}, status=status, headers=headers)
+
+
+def _same_origin(request: web.Request) -> bool:
+    """Whether no browser sent it, or one that shows a page of ours (Fetch Metadata; RFC 6454 section 7)."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return False
+    origin = request.headers.get("Origin")
+    return origin is None or origin.partition("://")[2] == request.headers.get("Host")
 
 
 def _bears(request: web.Request, token: SecretStr) -> bool:

@@ -9,6 +9,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import connector
+from connector.api.calls import RecordQuery
+
+NO_CALL = "No call has this Call-ID."
 
 
 def document(models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
@@ -16,9 +19,17 @@ def document(models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     _, definitions = models_json_schema(
         [(model, "serialization") for model in models.values()], ref_template="#/components/schemas/{model}"
     )
+    unauthorized = {"401": {"description": "The bearer token is missing or wrong."}}
     refused = {
-        "401": {"description": "The bearer token is missing or wrong."},
+        **unauthorized,
         "403": {"description": "There is no token, and the request names another host than an address or localhost."},
+    }
+    call_id = {
+        "name": "call_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+        "description": "SIP Call-ID, percent-encoded.",
     }
     return {
         "openapi": "3.1.0",
@@ -55,15 +66,54 @@ def document(models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
                     "responses": {"200": _answer("The calls, oldest first.", "CallList"), **refused},
                 }
             },
+            "/v1/calls/{call_id}": {
+                "parameters": [call_id],
+                "get": {
+                    "summary": "A call: as far as it has come, or its record once it is over.",
+                    "responses": {
+                        "200": _answer("The call.", "RunningCall", "CallRecord"),
+                        **refused,
+                        "404": {"description": NO_CALL},
+                    },
+                },
+                "delete": {
+                    "summary": "Hangs up.",
+                    "responses": {
+                        "202": {"description": "It is being hung up.", **_content({"type": "object"})},
+                        **unauthorized,
+                        "403": {"description": f"{refused['403']['description']} Or a page of another origin asks."},
+                        "404": {"description": NO_CALL},
+                        "409": {"description": "The call is over."},
+                    },
+                },
+            },
+            "/v1/records": {
+                "get": {
+                    "summary": "Records of calls that are over, the newest first.",
+                    "parameters": [
+                        {"name": name, "in": "query", "schema": schema, "description": schema.pop("description", "")}
+                        for name, schema in RecordQuery.model_json_schema()["properties"].items()
+                    ],
+                    "responses": {
+                        "200": _answer("The records, and the files that cannot be read.", "RecordList"),
+                        "400": {"description": "A parameter is wrong."},
+                        **refused,
+                    },
+                }
+            },
             "/v1/openapi.json": {"get": {"summary": "This description.", "responses": {"200": _ok(), **refused}}},
         },
     }
 
 
 def _ok() -> dict[str, Any]:
-    return {"description": "Yes.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {"description": "Yes.", **_content({"type": "object"})}
 
 
-def _answer(description: str, schema: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {"description": description, "content": content}
+def _answer(description: str, *schemas: str) -> dict[str, Any]:
+    references: list[dict[str, Any]] = [{"$ref": f"#/components/schemas/{schema}"} for schema in schemas]
+    return {"description": description, **_content(references[0] if len(schemas) == 1 else {"oneOf": references})}
+
+
+def _content(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": schema}}}

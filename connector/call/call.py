@@ -100,17 +100,30 @@ class Call:
         """Where the call is."""
         return self._state.state
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or is about to."""
+        return self._ending is not None or self._over.is_set()
+
     async def run(self) -> CallRecord:
         """Serves the call to its end and returns its record. Cancelling it ends the call at once."""
         self._monitor.began(self.info)
-        log.info("call began", extra=self._fields(called=self.info.called, calling=self.recorder.calling))
+        log.info(
+            "call began",
+            extra=self._fields(
+                called=self.info.called,
+                called_number=self.info.called_number,
+                calling=self.recorder.calling,
+                calling_number=self.recorder.calling_number,
+            ),
+        )
         try:
             failure = await outcome(self._live())
             if failure is not None:
                 await self._give_up(failure)
         finally:
             ending = self._ending or Ending(self._disposition(Party.SYSTEM), Party.SYSTEM, "stopped")
-            record = await self.recorder.finish(ending, self._media())
+            record = await self.recorder.finish(ending, self.media)
             log.info("call ended", extra=self._fields(disposition=ending.disposition.value, reason=ending.reason))
             self._monitor.ended(self.info, record)
         return record
@@ -276,7 +289,9 @@ class Call:
             return Disposition.ANSWERED
         return Disposition.CANCELLED if by is Party.CALLER else Disposition.FAILED
 
-    def _media(self) -> Mapping[str, Any] | None:
+    @property
+    def media(self) -> Mapping[str, Any] | None:
+        """The media path's own counters so far, where it has any."""
         port: object = self._leg.audio
         return dataclasses.asdict(port.statistics) if isinstance(port, CountsMedia) else None
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from connector.interfaces import Clock
-from connector.leg.embedded import Refusal
+from connector.leg.endpoint import Refusal
 
 log = logging.getLogger(__name__)
 

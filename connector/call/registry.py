@@ -58,6 +58,12 @@ class Registry:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
+    def hang_up(self, call: Call, reason: str) -> None:
+        """Ends `call` politely, beside."""
+        task: asyncio.Task[object] = asyncio.create_task(call.end(Party.SYSTEM, reason), name="hang up")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
     async def drain(self, seconds: float) -> None:
         """Takes no more calls, gives those in progress `seconds` to end, then hangs up. Returns when all are over."""
         self._draining = True

@@ -20,6 +20,7 @@ from connector.errors import EngineError, VoxtrunkError
 from connector.host import LocalEngineHost
 from connector.interfaces import (
     Action,
+    CallInfo,
     EngineContext,
     HangUp,
     IntentMatched,
@@ -28,6 +29,7 @@ from connector.interfaces import (
     TextDelta,
     Transfer,
 )
+from connector.pipeline.facts import personal
 from connector.pipeline.history import History
 
 app = typer.Typer(add_completion=False)
@@ -49,7 +51,8 @@ def chat(
     for each turn.
     """
     settings = settings_of(file)
-    asyncio.run(_chat(config.flavor_named(settings, flavor), settings, as_json=as_json))
+    nobody = CallInfo(call_id="", called="", calling="")
+    asyncio.run(_chat(personal(config.flavor_named(settings, flavor), nobody), settings, as_json=as_json))
 
 
 async def _chat(flavor: Flavor, settings: Settings, *, as_json: bool) -> None:

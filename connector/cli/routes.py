@@ -11,6 +11,7 @@ from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, p
 from connector.config.model import Route
 from connector.errors import UnknownNumber
 from connector.routing import Consideration, Router
+from connector.sip.identity import e164
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show what answers a number, and why.")
 
@@ -32,9 +33,10 @@ def explain(
     """
     settings = config.load(file)
     router = Router(settings)
-    considered = router.explain(number)
+    called_number = e164(number, settings.identity.region)
+    considered = router.explain(number, called_number)
     try:
-        decision = router.resolve(number)
+        decision = router.resolve(number, called_number)
     except UnknownNumber:
         decision = None
     route = decision.route if decision else None
@@ -42,6 +44,7 @@ def explain(
         print_json(
             {
                 "number": number,
+                "called_number": called_number,
                 "flavor": decision.flavor.name if decision else None,
                 "reason": decision.reason if decision else "no route matches, and there is no default",
                 "overrides": route.overrides if route else {},
@@ -63,11 +66,12 @@ def explain(
                 for one in considered
             ],
         )
+        shown = f"{number} ({called_number})" if called_number not in ("", number) else number
         if decision is None:
-            console().print(f"\n{number}: nothing answers (404 Not Found): no route matches, and there is no default")
+            console().print(f"\n{shown}: nothing answers (404 Not Found): no route matches, and there is no default")
         else:
             overrides = f", with {_changed(route)}" if _changed(route) else ""
-            console().print(f"\n{number}: the flavor {decision.flavor.name} answers ({decision.reason}){overrides}")
+            console().print(f"\n{shown}: the flavor {decision.flavor.name} answers ({decision.reason}){overrides}")
     if decision is None:
         raise typer.Exit(1)
 

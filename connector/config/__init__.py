@@ -9,6 +9,7 @@ from __future__ import annotations
 from connector.config.engines import EngineCatalog, engine_descriptors
 from connector.config.loader import Surroundings, builtin_settings, flavor_named, load, parse
 from connector.config.model import Settings
+from connector.config.pairs import of_pair
 from connector.config.schema import flavor_schema, json_schema
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "flavor_schema",
     "json_schema",
     "load",
+    "of_pair",
     "parse",
 ]

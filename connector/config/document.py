@@ -98,7 +98,7 @@ _EXPLANATIONS = (
     ("undefined tag handle", "", "quote a value that begins with !"),
     ("cannot start any token", "", "quote a value that begins with @, % or `"),
     ("another document", "a second document (---) begins here", "keep one document per file"),
-    ("expected <block end>", "", "check the indentation and the ': ' after each key"),
+    ("expected <block end>", "", "check the indentation, and quote a text that begins with { or ["),
     ("could not find expected ':'", "", "check the indentation and the ': ' after each key"),
 )
 """What PyYAML says (a part of it), what we say instead ("": the same), and what would be right."""
@@ -188,7 +188,8 @@ class _Converter:
 
     def _key(self, node: yaml.Node, place: Place) -> str | None:
         if not isinstance(node, yaml.ScalarNode):
-            self._problem(replace(place, line=_line(node)), "a key is a list or a mapping", "keys are plain words")
+            hint = "keys are plain words; quote a text that begins with { or ["
+            self._problem(replace(place, line=_line(node)), "a key is a list or a mapping", hint)
             return None
         key: str = node.value
         place = replace(place.member(key), line=_line(node))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from connector.config.document import read
 from connector.config.engines import EngineCatalog
-from connector.config.model import EngineChoice, Flavor, FlavorEntry
+from connector.config.model import SPOKEN_TEXTS, EngineChoice, Flavor, FlavorEntry, IdentitySettings
+from connector.config.placeholders import headers
 from connector.config.references import References
 from connector.config.report import Place, Report, one_of, shown
 from connector.config.tree import Node, Scalar, Table, is_absent, leaves, meaning, text_of
@@ -34,10 +35,13 @@ class FlavorSources:
     What is wrong with one's own flavors goes to `report` at once; a packaged flavor matters only where it is used.
     """
 
-    def __init__(self, engines: EngineCatalog, references: References, report: Report) -> None:
+    def __init__(
+        self, engines: EngineCatalog, references: References, report: Report, identity: IdentitySettings
+    ) -> None:
         self._engines = engines
         self._references = references
         self._report = report
+        self._identity = identity
         self._packaged: dict[str, FoundFlavor] = {}
         self._own: dict[str, FoundFlavor] = {}
 
@@ -81,7 +85,7 @@ class FlavorSources:
         if not overrides.entries:
             return found.flavor
         report = Report()
-        flavor = build_flavor(found.name, merge_overrides(found.table, overrides), self._engines, report)
+        flavor = self._build(found.name, merge_overrides(found.table, overrides), report)
         # What is wrong with the flavor itself is reported at its own place.
         self._report.extend(report if found.flavor else report.below(overrides.place))
         return flavor if found.flavor else None
@@ -110,8 +114,17 @@ class FlavorSources:
         table = node if isinstance(node, Table) else Table(node.place, {})
         if not isinstance(node, Table) and not is_absent(node):
             report.problem(node.place, "is no mapping", "a flavor has keys, such as pipeline and greeting")
-        flavor = None if report.problems else build_flavor(name, table, self._engines, report)
+        flavor = None if report.problems else self._build(name, table, report)
         return FoundFlavor(name, table, flavor, report)
+
+    def _build(self, name: str, table: Table, report: Report) -> Flavor | None:
+        flavor = build_flavor(name, table, self._engines, report)
+        for key in (*SPOKEN_TEXTS, "persona") if flavor is not None else ():
+            for header in headers(getattr(flavor, key)):
+                if not self._identity.keeps(header):
+                    message = f"the header {shown(header)} is not kept"
+                    report.problem(table.entries[key].place, message, f"add identity: {{headers: [{shown(header)}]}}")
+        return None if report.problems else flavor
 
 
 def build_flavor(name: str, table: Table, engines: EngineCatalog, report: Report) -> Flavor | None:

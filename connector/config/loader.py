@@ -16,7 +16,9 @@ from connector.config.flavors import FlavorSources
 from connector.config.model import (
     Flavor,
     HttpSettings,
+    IdentitySettings,
     MediaSettings,
+    OpenSipsSettings,
     RecordSettings,
     Section,
     Settings,
@@ -46,6 +48,8 @@ SECTIONS: Mapping[str, type[Section]] = {
     "media": MediaSettings,
     "records": RecordSettings,
     "http": HttpSettings,
+    "identity": IdentitySettings,
+    "opensips": OpenSipsSettings,
 }
 KEYS = (*SECTIONS, *General.model_fields, "flavors", "routes")
 """Everything that `voxtrunk.yml` may have at its top."""
@@ -91,10 +95,7 @@ def parse(
         report.problem(node.place, "the file is no mapping", f"it begins with one of: {', '.join(KEYS)}")
     elif not report.problems:
         report.problem(root.place, "the file is empty", "`voxtrunk init` writes a first one")
-    flavors = FlavorSources(around.engines, references, report)
-    flavors.add_packaged(around.flavor_files)
-    flavors.add_folder(path.parent / "flavors")
-    return _settings(path, _with_overrides(root, overrides), flavors, around, report)
+    return _settings(path, _with_overrides(root, overrides), references, around, report)
 
 
 def builtin_settings(overrides: Mapping[str, str] | None = None, surroundings: Surroundings | None = None) -> Settings:
@@ -105,10 +106,8 @@ def builtin_settings(overrides: Mapping[str, str] | None = None, surroundings: S
     around = surroundings or Surroundings()
     report = Report()
     path = Path("voxtrunk.yml")
-    flavors = FlavorSources(around.engines, References(around.variables, path.parent), report)
-    flavors.add_packaged(around.flavor_files)
-    flavors.add_folder(path.parent / "flavors")
-    return _settings(path, _with_overrides(Table(Place(str(path), 1, ""), {}), overrides), flavors, around, report)
+    root = _with_overrides(Table(Place(str(path), 1, ""), {}), overrides)
+    return _settings(path, root, References(around.variables, path.parent), around, report)
 
 
 def flavor_named(settings: Settings, name: str) -> Flavor:
@@ -126,8 +125,12 @@ def flavor_named(settings: Settings, name: str) -> Flavor:
 _S = TypeVar("_S", bound=Section)
 
 
-def _settings(path: Path, root: Table, flavors: FlavorSources, around: Surroundings, report: Report) -> Settings:
+def _settings(path: Path, root: Table, references: References, around: Surroundings, report: Report) -> Settings:
     """Everything in `root`, checked; raises ConfigError with what `report` holds by then."""
+    identity = _section(root, "identity", IdentitySettings, report)
+    flavors = FlavorSources(around.engines, references, report, identity)
+    flavors.add_packaged(around.flavor_files)
+    flavors.add_folder(path.parent / "flavors")
     for key, node in root.entries.items():
         if key not in KEYS:
             unknown_key(node, key, KEYS, report)
@@ -135,6 +138,7 @@ def _settings(path: Path, root: Table, flavors: FlavorSources, around: Surroundi
     media = _section(root, "media", MediaSettings, report)
     records = _section(root, "records", RecordSettings, report)
     http = _section(root, "http", HttpSettings, report)
+    opensips = _section(root, "opensips", OpenSipsSettings, report) if "opensips" in root.entries else None
     general = validate(General, root.only(*General.model_fields), report) or General()
     for finding in findings(sip, media, http):
         note = report.problem if finding.refused else report.warning
@@ -149,9 +153,12 @@ def _settings(path: Path, root: Table, flavors: FlavorSources, around: Surroundi
     return Settings(
         file=path,
         sip=sip,
+        identity=identity,
         media=media,
         records=records.model_copy(update={"directory": path.parent / records.directory.expanduser()}),
         http=http,
+        opensips=opensips and opensips.model_copy(update={"run": path.parent / opensips.run.expanduser()}),
+        pair=opensips.pairs[0] if opensips else None,
         models=path.parent / models,
         flavors=usable,
         routes=routes,

@@ -10,10 +10,11 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
+from connector.config.placeholders import checked
 from connector.errors import Problem
 from connector.interfaces import EngineKind, EngineOptions
 
@@ -132,6 +133,35 @@ class SipSettings(Section):
         return split_address(self.listen)
 
 
+USUAL_HEADERS = ("User-Agent", "Subject", "P-Asserted-Identity", "Diversion", "History-Info")
+"""Headers of an INVITE that flavors and records get in any case, besides all that begin with X-."""
+
+
+def _region(code: str) -> str:
+    # Its numbering plans take a while to load, and most configurations name no region.
+    from phonenumbers import SUPPORTED_REGIONS
+
+    if code not in SUPPORTED_REGIONS:
+        raise ValueError('is no country (its ISO 3166 code is wanted, such as "DE")')
+    return code
+
+
+class IdentitySettings(Section):
+    """Who calls whom: how numbers are read, and what is believed and kept of an INVITE."""
+
+    region: Annotated[str, AfterValidator(_region)] | None = None
+    """ISO 3166 code of the country that national numbers belong to; without it only `+49…` and `0049…` are numbers."""
+    trust_asserted: bool = True
+    """Believe P-Asserted-Identity and Remote-Party-ID of the peers that may call; otherwise From alone counts."""
+    headers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.!%*_+`'~-]+$")], ...] = ()
+    """SIP headers that flavors get, besides those that begin with X- and the usual ones."""
+
+    def keeps(self, header: str) -> bool:
+        """True where flavors get `header`."""
+        name = header.lower()
+        return name.startswith("x-") or name in {kept.lower() for kept in (*USUAL_HEADERS, *self.headers)}
+
+
 class MediaSettings(Section):
     """RTP."""
 
@@ -207,6 +237,13 @@ class TurnSettings(Section):
     """Audio kept from before the detected start."""
 
 
+SPOKEN_TEXTS = ("greeting", "reprompt", "apology", "transfer_refused")
+"""Keys of a flavor that are said as they are."""
+
+CallText = Annotated[str, AfterValidator(checked)]
+"""Text that may name facts of the call, as `connector.config.placeholders` has it."""
+
+
 class FlavorEntry(Section):
     """A flavor as YAML has it: `Flavor` without its name, which is the file's or the key's."""
 
@@ -214,15 +251,15 @@ class FlavorEntry(Section):
     """For people who read it."""
     pipeline: Literal["cascade", "echo"] = "cascade"
     """`cascade` listens, thinks and speaks with an engine each; `echo` returns the caller's own voice."""
-    greeting: str = ""
+    greeting: CallText = ""
     """Said when the call is answered; empty: the caller speaks first."""
-    persona: str = ""
+    persona: CallText = ""
     """System message of the language model."""
-    apology: str = "Sorry, something went wrong on our side. Please try again."
+    apology: CallText = "Sorry, something went wrong on our side. Please try again."
     """Said when an engine fails in mid-call."""
-    transfer_refused: str = "Sorry, I could not transfer your call."
+    transfer_refused: CallText = "Sorry, I could not transfer your call."
     """Said when the far end refuses a transfer, or cannot do one; empty for nothing."""
-    reprompt: str = ""
+    reprompt: CallText = ""
     """Said after `reprompt_seconds` of silence from the caller; empty for never."""
     reprompt_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Seconds of silence before `reprompt`, each time anew."""
@@ -281,14 +318,123 @@ class Route(Section):
         return " ".join(self.matcher)
 
 
+def _sip_socket(text: str) -> str:
+    transport, separator, address = text.partition(":")
+    if not separator or transport not in ("udp", "tcp"):
+        raise ValueError("should be udp:ADDRESS:PORT or tcp:ADDRESS:PORT, such as udp:192.0.2.10:5060")
+    if ipaddress.ip_address(split_address(address)[0]).is_unspecified:
+        raise ValueError("stands for every address, and a SIP message must name one: list each")
+    return text
+
+
+SipSocketAddress = Annotated[str, AfterValidator(_sip_socket)]
+"""`udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`, as OpenSIPS writes its sockets."""
+
+
+_T = TypeVar("_T")
+
+
+def _some(items: tuple[_T, ...]) -> tuple[_T, ...]:
+    # Unlike a bound on the length this does not count wrong items, each a problem of its own, as missing.
+    if not items:
+        raise ValueError("is empty: one at least is needed")
+    return items
+
+
+class EdgeSettings(Section):
+    """The edge OpenSIPS: what PBXs and trunks see."""
+
+    listen: Annotated[tuple[SipSocketAddress, ...], AfterValidator(_some)] = (
+        "udp:127.0.0.1:5060",
+        "tcp:127.0.0.1:5060",
+    )
+    """Its SIP sockets, as `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`."""
+    advertise: Annotated[str, AfterValidator(_address)] | None = None
+    """Public address that PBXs and trunks see, where it is not the listening one (NAT)."""
+    allow: tuple[Annotated[Network, BeforeValidator(_network)], ...] = ()
+    """PBXs and trunks that may call, by address; loopback may too where only loopback is listened on."""
+    calls_per_second: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """New calls above this rate are answered 503 with Retry-After."""
+    mi: Listen = "127.0.0.1:8060"
+    """ADDRESS:PORT of its management interface (UDP): for this machine or a closed network, it has no password."""
+    hep: SipSocketAddress | None = None
+    """Homer's HEP socket, such as udp:192.0.2.20:9060, for a copy of every SIP message; none is sent without it."""
+
+
+def _pair_name(text: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9-]{0,31}", text):
+        raise ValueError("should be small letters, digits and hyphens, such as a or berlin-2")
+    return text
+
+
+class PairSettings(Section):
+    """A pair of UA OpenSIPS and connector: the unit of scale and of failure."""
+
+    name: Annotated[str, AfterValidator(_pair_name)] = "a"
+    """Names it in logs and in `voxtrunk serve --pair`."""
+    listen: Listen = "127.0.0.1:5070"
+    """ADDRESS:PORT of the UA's SIP socket (UDP), which the edge sends calls to."""
+    mi: Listen = "127.0.0.1:8070"
+    """ADDRESS:PORT of the UA's management interface (UDP), which the connector drives it by."""
+    events: Listen = "127.0.0.1:9070"
+    """ADDRESS:PORT where the connector takes the UA's events (UDP)."""
+    media: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
+    """Address of the connector's RTP; rtpengine must be able to reach it."""
+    ports: Annotated[str, AfterValidator(_port_range)] | None = None
+    """This connector's `media.ports`, where several share a machine."""
+    http: Listen | None = None
+    """This connector's `http.listen`, where several share a machine."""
+
+
+class RtpengineSettings(Section):
+    """rtpengine: media between PBXs or trunks and connectors."""
+
+    control: Listen = "127.0.0.1:22222"
+    """ADDRESS:PORT of its NG control protocol (UDP)."""
+    external: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
+    """Local address of the media towards PBXs and trunks."""
+    advertise: Annotated[str, AfterValidator(_address)] | None = None
+    """Public address of that media, where it is not the local one (NAT)."""
+    internal: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
+    """Local address of the media towards connectors."""
+    ports: Annotated[str, AfterValidator(_port_range)] = "30000-39999"
+    """Range of UDP ports; each call takes four to eight."""
+
+
+def _named_once(pairs: tuple[PairSettings, ...]) -> tuple[PairSettings, ...]:
+    names = [pair.name for pair in _some(pairs)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"has two pairs named {twice}: give each a name, listen, mi and events of its own")
+    return pairs
+
+
+class OpenSipsSettings(Section):
+    """Calls come through OpenSIPS and rtpengine instead of the embedded endpoint (`sip`)."""
+
+    edge: EdgeSettings = EdgeSettings()
+    """What PBXs and trunks see."""
+    rtpengine: RtpengineSettings = RtpengineSettings()
+    """Media between them and the connectors."""
+    pairs: Annotated[tuple[PairSettings, ...], AfterValidator(_named_once)] = (PairSettings(),)
+    """UAs and connectors, one pair or several; calls go round among those that are well."""
+    run: Path = Path("run")
+    """Folder of what is generated for OpenSIPS and rtpengine; a relative path begins beside voxtrunk.yml."""
+
+
 class Settings(Section):
     """One generation of the whole configuration."""
 
     file: Path
     sip: SipSettings = SipSettings()
+    identity: IdentitySettings = IdentitySettings()
     media: MediaSettings = MediaSettings()
     records: RecordSettings = RecordSettings()
     http: HttpSettings = HttpSettings()
+    opensips: OpenSipsSettings | None = None
+    """None: calls come to the embedded endpoint."""
+    pair: PairSettings | None = None
+    """Which of `opensips.pairs` this connector belongs to."""
     models: Path
     """Folder of fetched models."""
     flavors: dict[str, Flavor]

@@ -21,11 +21,11 @@ class RouteEntry(Section):
     """A route as `voxtrunk.yml` has it: exactly one of `number`, `prefix` and `regex`."""
 
     number: Annotated[str, Field(min_length=1)] | None = None
-    """The number called, as the signalling gives it."""
+    """The number called: as the signalling gives it, or in E.164."""
     prefix: Annotated[str, Field(min_length=1)] | None = None
-    """What the number called begins with."""
+    """What the number called begins with, in one form or the other."""
     regex: Annotated[str, Field(min_length=1)] | None = None
-    """A regular expression (Python's `re`) that the whole number called matches."""
+    """A regular expression (Python's `re`) that the whole number called matches, in one form or the other."""
     flavor: Annotated[str, Field(min_length=1)]
     """What answers."""
     overrides: Annotated[dict[str, Any], Field(default_factory=dict, alias="with")]

@@ -12,10 +12,9 @@ import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import quote
 
-from connector.config.model import MediaSettings, SipSettings
+from connector.config.model import IdentitySettings, MediaSettings, SipSettings
 from connector.errors import (
     BadRequest,
     CallFailed,
@@ -28,13 +27,19 @@ from connector.errors import (
     VoxtrunkError,
 )
 from connector.interfaces import CallInfo, Clock, Leg
-from connector.leg.embedded_leg import ALLOW, CAPABILITIES, KNOWN, EmbeddedLeg, Incoming, contact
+from connector.leg.admission import BadExtension, offer_of, refusal_headers
+from connector.leg.embedded_leg import EmbeddedLeg, contact
+from connector.leg.endpoint import Refusal
+from connector.leg.events import Ladder
 from connector.leg.invitation import Identity, Invitation
+from connector.leg.notes import shown
 from connector.leg.rtp_audio import RtpAudio
+from connector.leg.sip_leg import ALLOW, CAPABILITIES, KNOWN, Asked, Incoming
 from connector.leg.sip_socket import SipSocket
-from connector.sip.bodies import UnsupportedMediaType, sdp_body
-from connector.sip.dialog import Dialog, DialogId, contact_uri
+from connector.sip.bodies import sdp_body
+from connector.sip.dialog import Dialog, DialogId
 from connector.sip.digest import DigestClient, DigestServer, MissingCredentials, Stale
+from connector.sip.identity import call_info
 from connector.sip.message import (
     DEFAULT_PORT,
     Address,
@@ -43,14 +48,13 @@ from connector.sip.message import (
     Response,
     Uri,
     from_tag,
-    parse_name_addr,
     parse_uri,
     respond,
     stateless_tag,
     to_tag,
     tokens,
 )
-from connector.sip.offer_answer import Negotiation, choose
+from connector.sip.offer_answer import Negotiation
 from connector.sip.sdp import SessionDescription, parse_sdp
 from connector.sip.transactions import Key, Timing, cancelled_key
 from connector.udp.ports import PortPool
@@ -61,9 +65,6 @@ log = logging.getLogger(__name__)
 IN_DIALOG = frozenset({"BYE", "INFO", "UPDATE", "NOTIFY", "PRACK"})
 """Methods that make sense within a call alone: outside of one they are answered 481."""
 
-KEPT_HEADERS = ("User-Agent", "Subject", "P-Asserted-Identity", "Diversion", "History-Info")
-"""Headers of an INVITE that `CallInfo` carries, besides all that begin with X-."""
-
 CLOSING_SECONDS = 2.0
 """How long `aclose` waits for the answers to its BYEs."""
 
@@ -73,33 +74,6 @@ class Merged(BadRequest):
 
     sip_status = 482
     sip_reason = "Loop Detected"
-
-
-class UnsupportedScheme(BadRequest):
-    """A request URI that is neither SIP nor tel (RFC 3261 section 8.2.2.1)."""
-
-    sip_status = 416
-    sip_reason = "Unsupported URI Scheme"
-
-
-class BadExtension(BadRequest):
-    """A request that requires an extension, and we have none (RFC 3261 section 8.2.2.3)."""
-
-    sip_status = 420
-    sip_reason = "Bad Extension"
-
-    def __init__(self, extensions: list[str]) -> None:
-        self.extensions = ", ".join(extensions)
-        super().__init__(f"the extension {self.extensions} is required")
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A call that was refused at the door. Of an INVITE that cannot be read, `info` has the peer alone."""
-
-    info: CallInfo
-    status: int
-    reason: str
 
 
 class EmbeddedEndpoint:
@@ -120,10 +94,12 @@ class EmbeddedEndpoint:
         ports: PortPool,
         on_call: Callable[[Leg], None],
         on_refused: Callable[[Refusal], None] = lambda refusal: None,
+        identity: IdentitySettings | None = None,
         timing: Timing | None = None,
     ) -> None:
         self._sip = sip
         self._media = media
+        self._identity = identity or IdentitySettings()
         self._clock = clock
         self._ticker = ticker
         self._ports = ports
@@ -198,6 +174,11 @@ class EmbeddedEndpoint:
         return self._socket.bound
 
     @property
+    def problem(self) -> str:
+        """Why no call can come now: nothing keeps them away once it is started."""
+        return ""
+
+    @property
     def calls(self) -> int:
         """Calls that count against `max_calls`."""
         return len(self._calls) + len(self._opening)
@@ -236,6 +217,7 @@ class EmbeddedEndpoint:
         identity = Identity(target, local, contact(sent_by), f"{secrets.token_hex(16)}@{host}")
         info = CallInfo(identity.call_id, target.user or "", calling, peer=_printed(peer))
         early: list[SessionDescription] = []
+        ladder = Ladder(self._clock)
 
         def provisional(response: Response) -> None:
             early.extend(_early_description(response))
@@ -249,7 +231,9 @@ class EmbeddedEndpoint:
                 negotiation.accept(early[-1])
             else:
                 negotiation.accept(parse_sdp(body or b""))
-            leg = EmbeddedLeg(self._socket, self, info, dialog, negotiation, audio, credentials=credentials)
+            leg = EmbeddedLeg(
+                self._socket, self, info, dialog, negotiation, audio, ladder=ladder, credentials=credentials
+            )
             self._calls.add(leg)
             self._dialogs[dialog.id] = leg
             return leg
@@ -261,6 +245,7 @@ class EmbeddedEndpoint:
             str(negotiation.offer()).encode(),
             headers=headers or {},
             credentials=credentials,
+            ladder=ladder,
             establish=establish,
             on_provisional=provisional,
         )
@@ -280,10 +265,11 @@ class EmbeddedEndpoint:
     def closed(self, leg: EmbeddedLeg) -> None:
         self._dialogs.pop(leg.dialog_id, None)
 
-    def spawn(self, work: Awaitable[None]) -> None:
+    def spawn(self, work: Awaitable[None]) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # ---------------------------------------------------------------- requests
 
@@ -324,7 +310,7 @@ class EmbeddedEndpoint:
             self._socket.respond_once(key, self._refusal(request, error))
             log.debug("not admitted", extra={"peer": _printed(source), "method": method, "reason": str(error)})
             if method == "INVITE" and not isinstance(error, MissingCredentials | Stale):
-                self._on_refused(Refusal(_call_info(request, source), error.sip_status, str(error)))
+                self._on_refused(Refusal(self._info(request, source), error.sip_status, str(error)))
             return
         if method == "INVITE":
             self._invite(key, request, source)
@@ -351,32 +337,27 @@ class EmbeddedEndpoint:
             return
         self._respond(key, request, 200)
         if leg := self._invited.get(invite):
-            leg.cancel()
+            leg.cancel(request)
         elif opening := self._opening.pop(invite, None):
             self._respond(invite, opening, 487)
 
     def _invite(self, key: Key, request: Request, source: Address) -> None:
         """An INVITE of somebody who may call."""
+        ladder = Ladder(self._clock)
+        ladder.received(*shown(request))
         self._respond(key, request, 100)
+        ladder.sent("100 Trying")
         try:
             if self._socket.merged(key, request):
                 raise Merged("the request came before, another way")
-            if request.uri.scheme not in ("sip", "sips", "tel"):
-                raise UnsupportedScheme("only sip, sips and tel URIs can be called")
-            if unsupported := tokens(request, "Require"):
-                raise BadExtension(unsupported)
-            contact_uri(request)
-            body = sdp_body(request)
-            offer = None if body is None else parse_sdp(body)
-            if offer is not None:
-                choose(offer, self._socket.local_ip(source[0]))
+            offer = offer_of(request, self._socket.local_ip(source[0]))
             if self._closing or self.calls >= self._sip.max_calls:
                 raise Overloaded("the cap on calls is reached", self._sip.retry_after)
         except VoxtrunkError as error:
             self._refuse_call(key, request, source, error)
             return
         self._opening[key] = request
-        self.spawn(self._open(Incoming(key, request, offer), source))
+        self.spawn(self._open(Incoming(Asked(request, key), offer), key, source, ladder))
 
     def _admit(self, request: Request, source: Address) -> None:
         """Raises `Forbidden`, or `Unauthorized` where digest could still let the caller in."""
@@ -396,7 +377,7 @@ class EmbeddedEndpoint:
 
     def _refuse_call(self, key: Key, request: Request, source: Address, error: VoxtrunkError) -> None:
         self._refuse(key, request, error)
-        self._on_refused(Refusal(_call_info(request, source), error.sip_status, str(error)))
+        self._on_refused(Refusal(self._info(request, source), error.sip_status, str(error)))
 
     def _refuse(self, key: Key, request: Request, error: VoxtrunkError) -> None:
         self._socket.respond(key, self._refusal(request, error))
@@ -407,20 +388,13 @@ class EmbeddedEndpoint:
         if isinstance(error, Unauthorized) and self._digest is not None:
             challenges = self._digest.challenges(self._clock.now(), stale=isinstance(error, Stale))
             response.headers.setlist("WWW-Authenticate", challenges)
-        if isinstance(error, UnsupportedMediaType):
-            response.headers.set("Accept", error.accept)
-        if isinstance(error, BadExtension):
-            response.headers.set("Unsupported", error.extensions)
-        if error.retry_after is not None:
-            response.headers.set("Retry-After", str(error.retry_after))
-        if error.sip_status in (400, 488):
-            text = str(error).replace("\\", "").replace('"', "'")
-            response.headers.set("Warning", f'399 voxtrunk "{text}"')
+        for name, value in refusal_headers(error).items():
+            response.headers.set(name, value)
         return response
 
-    async def _open(self, incoming: Incoming, source: Address) -> None:
+    async def _open(self, incoming: Incoming, key: Key, source: Address, ladder: Ladder) -> None:
         """Opens the media of an admitted call and hands it over."""
-        key, request = incoming.key, incoming.request
+        request = incoming.asked.request
         try:
             audio = await self._open_audio(source[0])
         except MediaError as error:
@@ -438,12 +412,28 @@ class EmbeddedEndpoint:
         dialog = Dialog.from_request(request, secrets.token_hex(8), source, secrets.randbelow(2**16))
         negotiation = Negotiation(address, audio.local[1], _session_id())
         leg = EmbeddedLeg(
-            self._socket, self, _call_info(request, source), dialog, negotiation, audio, incoming=incoming
+            self._socket,
+            self,
+            self._info(request, source),
+            dialog,
+            negotiation,
+            audio,
+            ladder=ladder,
+            incoming=incoming,
         )
         self._calls.add(leg)
         self._invited[key] = leg
         self._dialogs[dialog.id] = leg
         self._on_call(leg)
+
+    def _info(self, request: Request, source: Address) -> CallInfo:
+        return call_info(
+            request_uri=str(request.uri),
+            headers=request.headers,
+            call_id=request.call_id,
+            peer=_printed(source),
+            settings=self._identity,
+        )
 
     async def _open_audio(self, peer: str) -> RtpAudio:
         return await RtpAudio.open(
@@ -486,22 +476,6 @@ def _printed(address: Address) -> str:
 
 def _session_id() -> int:
     return secrets.randbelow(2**31) + 1
-
-
-def _call_info(request: Request, source: Address) -> CallInfo:
-    party = parse_name_addr(request.headers["From"])
-    return CallInfo(
-        call_id=request.call_id,
-        called=request.uri.user or "",
-        calling=party.uri.user or "",
-        calling_name=party.name,
-        peer=_printed(source),
-        headers={
-            name: request.headers[name]
-            for name in request.headers.keys()  # noqa: SIM118  (Headers is no mapping)
-            if name in KEPT_HEADERS or name.lower().startswith("x-")
-        },
-    )
 
 
 def _early_description(response: Response) -> list[SessionDescription]:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from connector.errors import CallFailed, VoxtrunkError
-from connector.leg.embedded_leg import ALLOW, EmbeddedLeg, authorize
+from connector.leg.embedded_leg import EmbeddedLeg, authorize
+from connector.leg.events import Ladder
+from connector.leg.notes import shown
+from connector.leg.sip_leg import ALLOW
 from connector.leg.sip_socket import SipSocket
 from connector.sip.bodies import SDP
 from connector.sip.dialog import MAX_FORWARDS, Dialog
@@ -32,7 +35,7 @@ class Invitation:
     Every 2xx is acknowledged, as often as it comes; one that comes too late, from a second branch of
     a fork, or that `establish` raises on, is hung up on. `establish(dialog, response)` makes the leg
     of the first one at once, so that no request of the peer can come before it. `on_provisional`
-    sees 101 to 199.
+    sees 101 to 199, `ladder` everything.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Invitation:
         *,
         headers: Mapping[str, str],
         credentials: DigestClient | None,
+        ladder: Ladder,
         establish: Callable[[Dialog, Response], EmbeddedLeg],
         on_provisional: Callable[[Response], None],
     ) -> None:
@@ -53,6 +57,7 @@ class Invitation:
         self._offer = offer
         self._headers = headers
         self._credentials = credentials
+        self._ladder = ladder
         self._establish = establish
         self._on_provisional = on_provisional
         self._sequence = 0
@@ -95,7 +100,13 @@ class Invitation:
         if authorization is not None:
             request.headers.set(*authorization)
 
+        self._ladder.sent(*shown(request))
+        told: set[tuple[int, str | None]] = set()
+
         def on_response(response: Response | None, source: Address) -> None:
+            if response is not None and (kind := (response.code, response.headers.get("To"))) not in told:
+                told.add(kind)
+                self._ladder.received(*shown(response))
             self._receive(request, response, source)
 
         self._running = self._socket.request(request, self._peer, on_response), request
@@ -103,6 +114,7 @@ class Invitation:
     def _send_cancel(self) -> None:
         if self._running is not None and self._proceeding:
             self._socket.cancel(*self._running, self._peer)
+            self._ladder.sent("CANCEL")
             self._running = None
 
     def _receive(self, request: Request, response: Response | None, source: Address) -> None:
@@ -136,7 +148,9 @@ class Invitation:
         except VoxtrunkError as error:
             self._fail(error)
             return
-        ack = self._socket.acknowledge(dialog.ack(request), dialog.next_hop)
+        acknowledgement = dialog.ack(request)
+        ack = self._socket.acknowledge(acknowledgement, dialog.next_hop)
+        self._ladder.sent(*shown(acknowledgement))
         self._acks[tag] = ack, dialog.next_hop
         try:
             if self._result.done():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from connector.errors import ProtocolError
@@ -14,6 +14,7 @@ from connector.interfaces import (
     LegEvent,
     MediaTimeout,
     Party,
+    SignallingStep,
     Terminated,
 )
 from connector.leg.events import LegEvents
@@ -66,6 +67,11 @@ class PlainRtpLeg:
     def audio(self) -> AudioPort:
         """The leg's audio."""
         return self.rtp
+
+    @property
+    def signalling(self) -> Sequence[SignallingStep]:
+        """There is none."""
+        return ()
 
     def events(self) -> AsyncIterator[LegEvent]:
         """Events in order; ends after `Terminated`. One reader."""

@@ -97,9 +97,11 @@ class RtpAudio:
         self.on_digit: Callable[[Digit], None] | None = None
         """A DTMF key of the far end, once per press."""
         self.on_timeout: Callable[[float], None] | None = None
-        """No RTP for this many seconds, while not on hold; called once per silence."""
+        """No RTP for this many seconds since the last or since `configure`, while not on hold; once per silence."""
         self.on_failure: Callable[[Exception], None] | None = None
         """A listener, tap or callback raised: the media has stopped and the leg should end."""
+        self.heard = clock.now()
+        """Clock time of the far end's last RTP or RTCP; of the beginning before the first."""
 
         self._clock = clock
         self._ticker = ticker
@@ -132,7 +134,7 @@ class RtpAudio:
         self._malformed = 0
         self._emitted_frames = 0
         self._last_tick: float | None = None
-        self._heard = 0.0
+        self._quiet_since = 0.0
         self._timed_out = False
         self._report_at = 0.0
 
@@ -201,7 +203,7 @@ class RtpAudio:
         self._sender.configure(codec, target.payload_type, target.telephone_event)
         if self._receiver.codec.name != target.codec:
             self._receiver.codec = make_codec(target.codec)
-        self._heard, self._timed_out = now, False
+        self._quiet_since, self._timed_out = now, False
         if self._stop is None:
             self._report_at = now + self._reporter.interval()
             self._stop = self._start()
@@ -338,7 +340,7 @@ class RtpAudio:
             if not self._latch.accepts(source, packet, now):
                 self._strangers += 1
                 return
-            self._heard, self._timed_out = now, False
+            self._alive(now)
             self._digits += self._receiver.push(packet, now)
         except RtpError:
             self._malformed += 1
@@ -354,7 +356,11 @@ class RtpAudio:
         except RtpError:
             self._malformed += 1
             return
-        self._heard, self._timed_out = now, False
+        self._alive(now)
+
+    def _alive(self, now: float) -> None:
+        self.heard = self._quiet_since = now
+        self._timed_out = False
 
     # ---------------------------------------------------------------------------- ticks
 
@@ -422,10 +428,10 @@ class RtpAudio:
         if now >= self._report_at:
             self._report_at = now + self._reporter.interval()
             self._report(now)
-        if target.send and target.receive and not self._timed_out and now - self._heard >= self._timeout:
+        if target.send and target.receive and not self._timed_out and now - self._quiet_since >= self._timeout:
             self._timed_out = True
             if self.on_timeout is not None:
-                self.on_timeout(now - self._heard)
+                self.on_timeout(now - self._quiet_since)
 
     def _report(self, now: float) -> None:
         destination = self._latch.destination

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from connector.record.cdr import CallRecord, CdrStore, Disposition, Files, Turn, redact
+from connector.record.archive import Archive, Broken, Found
+from connector.record.cdr import CallRecord, CdrStore, Disposition, Files, Redirection, Step, Turn, redact
 from connector.record.disk import Disk
 from connector.record.files import CallFiles, FileCdrStore
+from connector.record.journal import Journals
 from connector.record.latency import Latency, Parts, WireLatency, WireTurn, latency
 from connector.record.recorder import CallRecorder, Ending
 from connector.record.recording import Recording
 
 __all__ = [
+    "Archive",
+    "Broken",
     "CallFiles",
     "CallRecord",
     "CallRecorder",
@@ -19,9 +23,13 @@ __all__ = [
     "Ending",
     "FileCdrStore",
     "Files",
+    "Found",
+    "Journals",
     "Latency",
     "Parts",
     "Recording",
+    "Redirection",
+    "Step",
     "Turn",
     "WireLatency",
     "WireTurn",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Annotated, Any, Literal, Protocol
@@ -33,11 +34,12 @@ Instant = Annotated[datetime, PlainSerializer(_iso, when_used="json")]
 """UTC, ISO 8601 with milliseconds and `Z`."""
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """`text` with what was no UTF-8 on the wire (surrogates, PEP 383) shown as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-Text = Annotated[str, AfterValidator(_encodable)]
+Text = Annotated[str, AfterValidator(encodable)]
 """Text from outside: bytes that were no UTF-8 on the wire are shown as escapes."""
 
 
@@ -74,6 +76,28 @@ class Turn(_Part):
     """The engine's failure that cost the turn."""
 
 
+class Redirection(_Part):
+    """One redirection on the call's way here (Diversion, History-Info)."""
+
+    number: Text
+    """Who was called before: in E.164 where it is a number."""
+    reason: Text
+    """Such as `user-busy` or `no-answer`; empty where unknown."""
+
+
+class Step(_Part):
+    """One SIP message of the call, as a line of its ladder. Retransmissions are not repeated."""
+
+    at: float
+    """Seconds from the setup."""
+    sent: bool
+    """By us; else by the peer."""
+    message: Text
+    """Method or status line."""
+    note: Text
+    """What matters in it: codecs, direction and address of its SDP, a key, a transfer's target, a reason."""
+
+
 class Files(_Part):
     """What the call left, relative to the records folder; None where it was not wanted or could not be written."""
 
@@ -96,6 +120,16 @@ class CallRecord(_Part):
     """The number called: user part of the request URI."""
     calling: Text
     """The caller's number: user part of From."""
+    called_number: Text = ""
+    """The number called in E.164; empty for what is none, such as an extension."""
+    calling_number: Text = ""
+    """The caller's number in E.164, of those that the network vouches for the first."""
+    asserted: Text = ""
+    """Who the network vouches that the caller is (P-Asserted-Identity); empty where it vouches for nobody."""
+    private: bool = False
+    """The caller asked that its identity be kept."""
+    diversions: list[Redirection] = []
+    """Who was called before, the last one first."""
     peer: Text
     """ADDRESS:PORT of the signalling peer."""
     flavor: str | None
@@ -128,6 +162,8 @@ class CallRecord(_Part):
     """Every exchange, in order."""
     errors: list[Text]
     """Everything that went wrong, in words."""
+    signalling: list[Step] = []
+    """The SIP messages until the record was written, in order."""
     files: Files
     """What the call left."""
 
@@ -141,6 +177,15 @@ class CdrStore(Protocol):
 
     async def write(self, record: CallRecord) -> None:
         """Keeps `record`; raises `RecordError`."""
+
+
+_KEY = re.compile(r"(?<=Signal=).")
+_NUMBER = re.compile(r"(?:(?<=sip:)|(?<=sips:))[^@;>\s]+(?=@)|(?<=tel:)[^;>\s]+")
+
+
+def redact_note(note: str) -> str:
+    """Hides the key in `Signal=5`, and numbers in SIP and tel URIs as `redact` does."""
+    return _NUMBER.sub(lambda number: redact(number[0]), _KEY.sub("*", note))
 
 
 def redact(number: str) -> str:

@@ -15,11 +15,29 @@ from pathlib import Path
 from typing import Any
 
 from connector.errors import RecordError
-from connector.record.cdr import CallRecord
+from connector.record.cdr import CallRecord, encodable
 from connector.record.disk import Disk, make_folder
 
 LONGEST = 64
 """Characters of a Call-ID that a file name keeps."""
+
+
+def file_name(call_id: str) -> str:
+    """`call_id` as file names have it: what they cannot hold is replaced, and told apart by a hash."""
+    name = name_prefix(call_id).rstrip(".")
+    if name != call_id:
+        name += "-" + hashlib.sha256(encodable(call_id).encode()).hexdigest()[:8]
+    return name
+
+
+def name_prefix(call_id: str) -> str:
+    """What the file names of all Call-IDs begin with that begin with `call_id`."""
+    return re.sub(r"[^A-Za-z0-9@._-]", "_", encodable(call_id)).lstrip(".")[:LONGEST]
+
+
+def time_stamp(instant: datetime) -> str:
+    """The time of day as file names have it: `093812.417`."""
+    return f"{instant:%H%M%S}.{instant.microsecond // 1000:03}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +48,9 @@ class CallFiles:
 
     @classmethod
     def of(cls, began: float, call_id: str) -> CallFiles:
-        """`began`: seconds since the epoch. What a file name cannot hold of `call_id` is replaced, and told apart."""
+        """`began`: seconds since the epoch."""
         instant = datetime.fromtimestamp(began, UTC)
-        name = re.sub(r"[^A-Za-z0-9@._-]", "_", call_id).strip(".")[:LONGEST]
-        if name != call_id:
-            name += "-" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        return cls(f"{instant:%Y-%m-%d}/{instant:%H%M%S}.{instant.microsecond // 1000:03}-{name}")
+        return cls(f"{instant:%Y-%m-%d}/{time_stamp(instant)}-{file_name(call_id)}")
 
     @property
     def recording(self) -> str:
@@ -109,15 +124,19 @@ class FileCdrStore:
             raise RecordError(f"{path}: {error.strerror}") from error
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes `text` so that `path` never holds a part of it, not even after a power cut. Raises `OSError`."""
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
+    """Writes `text` so that `path` never holds a part of it, where `durable` not even after a power cut.
+
+    Raises `OSError`.
+    """
     make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(temporary).chmod(0o640)
         Path(temporary).replace(path)
     except BaseException:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from connector.config.model import RecordSettings
 from connector.errors import RecordError
-from connector.interfaces import AudioPort, CallInfo, Clock, Party, TimingSource, TurnRecord
-from connector.record.cdr import CallRecord, CdrStore, Disposition, Files, Turn, redact
+from connector.interfaces import AudioPort, CallInfo, Clock, Party, SignallingStep, TimingSource, TurnRecord
+from connector.record.cdr import CallRecord, CdrStore, Disposition, Files, Redirection, Step, Turn, redact, redact_note
 from connector.record.disk import Disk
 from connector.record.files import CallFiles, TranscriptFile
+from connector.record.journal import Journals
 from connector.record.latency import WireLatency, latency
 from connector.record.recording import Recording
 
@@ -30,22 +31,40 @@ class Ending:
     status: int | None = None
 
 
+CUT_OFF = "cut off: the connector stopped before it wrote this record"
+"""The reason in the record of a call whose connector was killed."""
+
+
 class CallRecorder:
     """Collects what one call leaves behind; `finish` writes it, however the call went.
 
-    Nothing here fails a call: what cannot be written is logged and listed in the record's `errors`.
+    `signalling`: the call's SIP messages so far. `journals`: where a restart finds what is known of
+    the call, from now on until its record is written. Nothing here fails a call: what cannot be
+    written is logged and listed in the record's `errors`.
     """
 
-    def __init__(self, info: CallInfo, settings: RecordSettings, disk: Disk, store: CdrStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        info: CallInfo,
+        settings: RecordSettings,
+        disk: Disk,
+        store: CdrStore,
+        clock: Clock,
+        *,
+        signalling: Callable[[], Sequence[SignallingStep]] = tuple,
+        journals: Journals | None = None,
+    ) -> None:
         self._info = info
         self._settings = settings
         self._disk = disk
         self._store = store
         self._clock = clock
-        self._began = clock.now()
-        self._epoch = clock.wall() - self._began
+        self._signalling = signalling
+        # The INVITE came when the leg says so: opening its media took a while.
+        self._began = next((step.at for step in signalling()), clock.now())
+        self._epoch = clock.wall() - clock.now()
         self._answered: float | None = None
-        self._files = CallFiles.of(clock.wall(), info.call_id)
+        self._files = CallFiles.of(self._epoch + self._began, info.call_id)
         self._recording: Recording | None = None
         self._transcript: TranscriptFile | None = None
         self._wire = WireLatency()
@@ -54,11 +73,18 @@ class CallRecorder:
         self._errors: list[str] = []
         self.flavor: str | None = None
         self.route: str | None = None
+        self._journal = None if journals is None else journals.journal(self._files.cdr)
+        self._note_down()
 
     @property
     def calling(self) -> str:
         """The calling number as records and logs may show it."""
-        return redact(self._info.calling) if self._settings.redact_numbers else self._info.calling
+        return self._redacted(self._info.calling)
+
+    @property
+    def calling_number(self) -> str:
+        """The same in E.164, as records and logs may show it; "" where it is none."""
+        return self._redacted(self._info.calling_number)
 
     @property
     def answered(self) -> bool:
@@ -82,6 +108,7 @@ class CallRecorder:
         if self._settings.transcript:
             path = self._settings.directory / self._files.transcript
             self._transcript = TranscriptFile(path, self._disk, self.error)
+        self._note_down()
 
     def turn(self, record: TurnRecord) -> Turn:
         """Measures and keeps a turn that is over."""
@@ -106,7 +133,14 @@ class CallRecorder:
             log.error("turn failed", extra={"call_id": self._info.call_id, "turn": turn.number, "error": record.error})
         if self._transcript is not None:
             self._transcript.add(*transcript_lines(turn))
+        self._note_down()
         return turn
+
+    def so_far(self, media: Mapping[str, Any] | None = None) -> CallRecord:
+        """The record as it would be if the connector were killed now."""
+        disposition = Disposition.ANSWERED if self.answered else Disposition.FAILED
+        ending = Ending(disposition, Party.SYSTEM, CUT_OFF)
+        return self._record(ending, self._clock.now(), media)
 
     def error(self, error: Exception) -> None:
         """Keeps an error for the record, and logs it."""
@@ -120,23 +154,40 @@ class CallRecorder:
             await self._recording.close()
         if self._transcript is not None:
             await self._transcript.close()
-        record = self._record(ending, ended, media)
+        record = self._record(ending, ended, media, closed=True)
+        recorded = True
         try:
             await self._store.write(record)
         except RecordError as error:
+            recorded = False
             self.error(error)
-            record = self._record(ending, ended, media)
+            record = self._record(ending, ended, media, closed=True)
+        if self._journal is not None:
+            self._journal.close(recorded=recorded)
         return record
 
-    def _record(self, ending: Ending, ended: float, media: Mapping[str, Any] | None) -> CallRecord:
-        recorded = self._recording is not None and self._recording.exists
-        transcribed = self._transcript is not None and self._transcript.exists
+    def _note_down(self) -> None:
+        if self._journal is not None:
+            self._journal.update(self.so_far())
+
+    def _record(
+        self, ending: Ending, ended: float, media: Mapping[str, Any] | None, *, closed: bool = False
+    ) -> CallRecord:
+        """Once its files are `closed` those are named that there are, before that those there may be."""
+        recorded = self._recording is not None and (self._recording.exists or not closed)
+        transcribed = self._transcript is not None and (self._transcript.exists or not closed)
         answered = self._answered
+        info = self._info
         return CallRecord(
-            call_id=self._info.call_id,
-            called=self._info.called,
+            call_id=info.call_id,
+            called=info.called,
             calling=self.calling,
-            peer=self._info.peer,
+            called_number=info.called_number,
+            calling_number=self.calling_number,
+            asserted=self._redacted(info.asserted),
+            private=info.private,
+            diversions=[Redirection(number=self._redacted(one.number), reason=one.reason) for one in info.diversions],
+            peer=info.peer,
             flavor=self.flavor,
             route=self.route,
             disposition=ending.disposition,
@@ -152,12 +203,20 @@ class CallRecorder:
             media=None if media is None else dict(media),
             turns=list(self._turns),
             errors=list(self._errors),
+            signalling=[self._step(step) for step in self._signalling()],
             files=Files(
                 recording=self._files.recording if recorded else None,
                 transcript=self._files.transcript if transcribed else None,
                 cdr=self._files.cdr,
             ),
         )
+
+    def _step(self, step: SignallingStep) -> Step:
+        note = redact_note(step.note) if self._settings.redact_numbers else step.note
+        return Step(at=round(step.at - self._began, 3), sent=step.sent, message=step.message, note=note)
+
+    def _redacted(self, number: str) -> str:
+        return redact(number) if number and self._settings.redact_numbers else number
 
     def _greeted(self, record: TurnRecord) -> bool:
         """Whether turn 0 is a greeting: nobody had spoken before it."""

@@ -47,20 +47,33 @@ class WavFile:
             view, offset = view[written:], offset + written
 
     def _header(self) -> bytes:
-        length = self._frames * FRAME_BYTES
-        return struct.pack(
-            "<4sI4s4sIHHIIHH4sI",
-            b"RIFF",
-            HEADER_BYTES - 8 + length,
-            b"WAVE",
-            b"fmt ",
-            16,
-            1,
-            CHANNELS,
-            self._rate,
-            self._rate * FRAME_BYTES,
-            FRAME_BYTES,
-            8 * SAMPLE_BYTES,
-            b"data",
-            length,
-        )
+        return header(self._rate, self._frames)
+
+
+def header(rate: int, frames: int) -> bytes:
+    """The first `HEADER_BYTES` of a file with `frames` frames."""
+    length = frames * FRAME_BYTES
+    return struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        b"RIFF",
+        HEADER_BYTES - 8 + length,
+        b"WAVE",
+        b"fmt ",
+        16,
+        1,
+        CHANNELS,
+        rate,
+        rate * FRAME_BYTES,
+        FRAME_BYTES,
+        8 * SAMPLE_BYTES,
+        b"data",
+        length,
+    )
+
+
+def repair(path: Path, rate: int) -> None:
+    """Makes a file whose writer was killed between data and header tell its true length. Raises `OSError`."""
+    frames = max(0, path.stat().st_size - HEADER_BYTES) // FRAME_BYTES
+    with path.open("r+b") as file:
+        file.write(header(rate, frames))
+        file.truncate(HEADER_BYTES + frames * FRAME_BYTES)

@@ -36,27 +36,32 @@ class Router:
         self._ordered = ordered(settings.routes)
         self._default = settings.default
 
-    def resolve(self, called: str) -> Decision:
-        """The flavor for `called`; raises UnknownNumber where no route matches and there is no default."""
+    def resolve(self, called: str, number: str = "") -> Decision:
+        """The flavor for `called`; raises UnknownNumber where no route matches and there is no default.
+
+        `called`: as the signalling gives it. `number`: the same in E.164, "" for what is none; a route
+        may match either.
+        """
         for route in self._ordered:
-            if matches(route, called):
+            if matches(route, called, number):
                 return Decision(route.flavor, route, str(route))
         if self._default is not None:
             return Decision(self._default, None, "default")
         raise UnknownNumber("no route leads from this number to a flavor, and there is no default")
 
-    def explain(self, called: str) -> list[Consideration]:
-        """Every route in the order in which it is looked at, and what came of it for `called`."""
+    def explain(self, called: str, number: str = "") -> list[Consideration]:
+        """Every route in the order in which it is looked at, and what came of it for `called`, as in `resolve`."""
         considered: list[Consideration] = []
         chosen: Route | None = None
         for route in self._ordered:
-            matched = matches(route, called)
+            matched = matches(route, called, number)
+            form = "" if matches(route, called) else f" {number}"
             if not matched:
                 reason = f"{called} {_DIFFERENCE[route.matcher[0]]}"
             elif chosen is None:
-                reason = "matches first"
+                reason = f"matches{form} first"
             else:
-                reason = f"matches, but {chosen} comes first"
+                reason = f"matches{form}, but {chosen} comes first"
             considered.append(Consideration(route, matched, matched and chosen is None, reason))
             if matched and chosen is None:
                 chosen = route
@@ -78,8 +83,10 @@ def ordered(routes: Sequence[Route]) -> list[Route]:
     return [*numbers, *sorted(prefixes, key=lambda route: -len(route.prefix or "")), *patterns]
 
 
-def matches(route: Route, called: str) -> bool:
-    """True where `route` would answer `called`."""
+def matches(route: Route, called: str, number: str = "") -> bool:
+    """True where `route` would answer `called`, or the same in E.164, `number` ("" for none)."""
+    if number and matches(route, number):
+        return True
     if route.number is not None:
         return called == route.number
     if route.prefix is not None:

@@ -36,6 +36,7 @@ __all__ = [
     "encode",
     "from_tag",
     "parse",
+    "parse_headers",
     "parse_name_addr",
     "parse_parameters",
     "parse_uri",
@@ -364,6 +365,21 @@ def parse(data: bytes) -> Message:
     if problem is not None:
         raise BadMessage(problem, _refusal(message, status, problem))
     return message
+
+
+def parse_headers(text: str) -> Headers:
+    """The headers in a block of header lines, folded ones and compact forms included. Never raises.
+
+    Lines that are no header, a start line say, are left out, and so is what comes after an empty line.
+    """
+    headers = Headers()
+    head = re.split(r"\r?\n\r?\n", text.lstrip("\r\n"), maxsplit=1)[0]
+    for line in _unfold(f"\n{head}")[:MAX_LINES]:  # the first line folds too: it is no start line
+        key, colon, value = line.partition(":")
+        key = key.strip()
+        if colon and _TOKEN.fullmatch(key) and "\r" not in value:
+            headers.add(COMPACT_FORMS.get(key.lower(), key), value.strip())
+    return headers
 
 
 def _split(data: bytes) -> tuple[str, bytes]:

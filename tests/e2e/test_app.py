@@ -26,6 +26,7 @@ from connector.config.model import (
     EngineChoice,
     Flavor,
     HttpSettings,
+    IdentitySettings,
     MediaSettings,
     RecordSettings,
     Route,
@@ -38,6 +39,7 @@ from connector.interfaces import Engine, EngineContext, EngineDescriptor, Engine
 from connector.record import CallRecord, Disk
 from tests.fakes.calls import FakeMonitor
 from tests.fakes.engines import FakeLanguageModel, FakeSpeechToText, FakeTextToSpeech, FakeVad, ToneBook, tone
+from tests.fakes.sip import running
 
 RATE = 8000
 GREETING = "Hello, this is the desk."
@@ -73,7 +75,9 @@ class House:
         self.monitor = FakeMonitor()
         self.disk = Disk()
         self.max_calls = 5
+        self.number = "1000"
         self.http = HttpSettings(listen="127.0.0.1:0")
+        self.identity = IdentitySettings()
         self.flavors = {
             "echo": Flavor(name="echo", pipeline="echo"),
             "desk": Flavor(
@@ -96,10 +100,11 @@ class House:
             media=MediaSettings(ports=f"{first}-{first + 99}"),
             records=RecordSettings(directory=self.folder / "records"),
             http=self.http,
+            identity=self.identity,
             models=self.folder,
             flavors=self.flavors,
             routes=(
-                Route(number="1000", flavor=self.flavors["desk"]),
+                Route(number=self.number, flavor=self.flavors["desk"]),
                 Route(number="1001", flavor=self.flavors["echo"]),
             ),
         )
@@ -191,6 +196,38 @@ async def test_an_echo_call_leaves_a_stereo_recording_of_both_sides(house: House
     delay = (right[0] - left[0]) / RATE
     assert 0.02 < delay < 0.4
     assert np.array_equal(audio[left[0] + 800 : left[0] + 4000, 0], audio[right[0] + 800 : right[0] + 4000, 1])
+
+
+async def test_the_facts_of_a_call_reach_route_flavor_model_and_record(house: House) -> None:
+    """A national number finds its route; greeting and persona have the caller's name and account."""
+    house.identity = IdentitySettings(region="DE", headers=("P-Charge-Info",))
+    house.flavors["desk"] = house.flavors["desk"].model_copy(
+        update={
+            "greeting": "Hello {{calling_name|there}}, {{header:P-Charge-Info}}.",
+            "persona": "{{calling_name}} ({{calling_number}}) called {{diverted_from}}.",
+        }
+    )
+    house.number = "+4930123456"
+    headers = {
+        "P-Asserted-Identity": '"Ada" <sip:015112345678@trunk;user=phone>',
+        "Diversion": "<sip:030987654@trunk>;reason=no-answer",
+        "P-Charge-Info": "account 7",
+    }
+    async with house.open() as app, running() as caller:
+        assert app.local is not None
+        leg = await caller.endpoint.dial(f"sip:030123456@127.0.0.1:{app.local[1]}", headers=headers)
+        async with Caller(leg, SystemClock()) as ear:
+            await ear.wait_for_speech(3, after=0)
+            await ear.wait_for_silence(0.5, 5)
+            said = await ear.say(house.book.speak(QUESTION).samples)
+            await ear.wait_for_speech(5, after=said.end)
+        (record,) = await house.records()
+    assert record.turns[0].reply == "Hello Ada, account 7."
+    system = house.llm.histories[0][0].content
+    assert system.startswith("<caller>Ada</caller> (+4915112345678) called +4930987654.\n")
+    assert (record.route, record.called, record.called_number) == ("number +4930123456", "030123456", "+4930123456")
+    assert (record.calling, record.calling_number, record.asserted) == ("voxtrunk", "+4915112345678", "+4915112345678")
+    assert [(one.number, one.reason) for one in record.diversions] == [("+4930987654", "no-answer")]
 
 
 async def test_a_question_is_heard_answered_recorded_and_timed(house: House) -> None:
@@ -382,8 +419,8 @@ async def test_the_api_tells_how_it_is(house: House) -> None:
                 async with http.get(path) as answer:
                     assert answer.status == 200
             async with http.get("/readyz") as answer:
-                told = {"ready": True, "draining": False, "endpoint": None, "flavors": {}, "engines": []}
-                assert await answer.json() == told
+                told = {"ready": True, "draining": False, "endpoint": None, "problem": ""}
+                assert await answer.json() == {**told, "flavors": {}, "engines": []}
             for headers in (
                 {},
                 {"Authorization": "Bearer wrong"},
@@ -413,7 +450,15 @@ async def test_the_api_tells_how_it_is(house: House) -> None:
         await house.records()
         assert 'voxtrunk_calls_total{disposition="answered",flavor="echo",status="200"} 1.0' in app.metrics().decode()
         assert 'voxtrunk_media_total{counter="received"}' in app.metrics().decode()
-    assert set(description["paths"]) == {"/healthz", "/readyz", "/metrics", "/v1/calls", "/v1/openapi.json"}
+    assert set(description["paths"]) == {
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/calls",
+        "/v1/calls/{call_id}",
+        "/v1/records",
+        "/v1/openapi.json",
+    }
     schema = {**description["components"]["schemas"]["CallList"], "components": description["components"]}
     Draft202012Validator(schema).validate({"calls": [call]})
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from connector.errors import VoxtrunkError
-from connector.interfaces import AudioPort, CallInfo, Established, LegEvent, Party, Terminated
+from connector.interfaces import AudioPort, CallInfo, Established, LegEvent, Party, SignallingStep, Terminated
 from connector.leg.events import LegEvents
 
 
@@ -14,7 +14,7 @@ class FakeLeg:
 
     `verbs`: what was done to it, in order, such as `answer` or `reject 404 Not Found`. It is
     acknowledged as soon as it is answered where `acknowledges`, and reports `Terminated` once it is
-    hung up or rejected. `refuses_transfer`: what `transfer` raises.
+    hung up or rejected. `refuses_transfer`: what `transfer` raises. `signalling`: its ladder.
     """
 
     def __init__(
@@ -25,6 +25,7 @@ class FakeLeg:
         acknowledges: bool = True,
         refuses_transfer: VoxtrunkError | None = None,
         refuses_answer: BaseException | None = None,
+        signalling: Sequence[SignallingStep] = (),
     ) -> None:
         self.verbs: list[str] = []
         self._audio = audio
@@ -32,6 +33,7 @@ class FakeLeg:
         self._acknowledges = acknowledges
         self._refuses_transfer = refuses_transfer
         self._refuses_answer = refuses_answer
+        self._signalling = signalling
         self._events = LegEvents()
 
     def emit(self, event: LegEvent) -> None:
@@ -45,6 +47,10 @@ class FakeLeg:
     @property
     def audio(self) -> AudioPort:
         return self._audio
+
+    @property
+    def signalling(self) -> Sequence[SignallingStep]:
+        return self._signalling
 
     def events(self) -> AsyncIterator[LegEvent]:
         return self._events.read()

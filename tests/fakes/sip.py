@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from connector.config.model import MediaSettings, SipSettings
 from connector.interfaces import Leg, LegEvent
-from connector.leg.embedded import EmbeddedEndpoint, Refusal
+from connector.leg.embedded import EmbeddedEndpoint
+from connector.leg.endpoint import Refusal
 from connector.sip.message import Address, BadMessage, Message, Request, Response, encode, parse, respond
 from connector.sip.transactions import Timing
 from connector.udp.ports import PortPool

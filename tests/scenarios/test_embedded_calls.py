@@ -10,7 +10,18 @@ import pytest
 
 from connector.audio import Audio, Frame
 from connector.errors import BadRequest, CallFailed, ConfigError, MediaError, ProtocolError
-from connector.interfaces import CallInfo, Digit, Established, Held, Leg, MediaTimeout, Party, Resumed, Terminated
+from connector.interfaces import (
+    CallInfo,
+    Digit,
+    Diversion,
+    Established,
+    Held,
+    Leg,
+    MediaTimeout,
+    Party,
+    Resumed,
+    Terminated,
+)
 from connector.leg.embedded_leg import EmbeddedLeg
 from connector.sip.sdp import Direction
 from tests.fakes.sip import Started, facing, free_udp_port, next_event, running
@@ -64,11 +75,17 @@ async def test_a_call_carries_its_facts_and_audio_both_ways() -> None:
             callee,
             "+49 30*1".replace(" ", ""),
             calling="200",
-            headers={"X-Campaign": "spring"},
+            headers={
+                "X-Campaign": "spring",
+                "P-Asserted-Identity": '"Ada" <tel:+1-201-555-0123>',
+                "Diversion": "<sip:2001@pbx>;reason=away",
+            },
             on_provisional=lambda status, reason: seen.append(status),
         )
         info: CallInfo = theirs.info
         assert (info.called, info.calling, info.headers["X-Campaign"]) == ("+4930*1", "200", "spring")
+        assert (info.called_number, info.calling_number, info.asserted) == ("", "+12015550123", "+12015550123")
+        assert (info.calling_name, info.diversions) == ("Ada", (Diversion("2001", "away"),))
         assert info.call_id == ours.info.call_id
         assert info.peer == "{}:{}".format(*caller.address)
         for speaker, listener in ((ours, theirs), (theirs, ours)):

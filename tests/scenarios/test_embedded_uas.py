@@ -8,7 +8,7 @@ import pytest
 
 from connector.errors import ProtocolError
 from connector.interfaces import Digit, Established, Held, Party, Resumed, Terminated
-from connector.leg.embedded import Refusal
+from connector.leg.endpoint import Refusal
 from connector.sip.digest import DigestClient, parse_digest
 from connector.sip.message import parse_name_addr
 from tests.fakes.sip import Peer, Started, facing, header, next_event, sdp, tag_of

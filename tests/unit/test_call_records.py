@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from connector.config.model import RecordSettings
 from connector.errors import RecordError
-from connector.interfaces import CallInfo, Party, TurnRecord, TurnTiming
+from connector.interfaces import CallInfo, Diversion, Party, SignallingStep, TurnRecord, TurnTiming
 from connector.record import (
     CallFiles,
     CallRecord,
@@ -108,6 +108,33 @@ def test_redaction_keeps_two_digits(number: str, redacted: str) -> None:
 # ------------------------------------------------------------------ files
 
 
+@pytest.mark.parametrize("redacted", [False, True])
+async def test_a_record_says_who_called_whom_and_by_which_way(tmp_path: Path, disk: Disk, redacted: bool) -> None:
+    """Calling and diverting numbers are redacted where that is wanted; the number called is the house's own."""
+    info = CallInfo(
+        "call-8",
+        "030123456",
+        "+4915112345678",
+        called_number="+4930123456",
+        calling_number="+4915112345678",
+        asserted="+4915112345678",
+        private=True,
+        diversions=(Diversion("+4930987654", "user-busy"), Diversion("ada\udcff")),
+    )
+    settings = RecordSettings(directory=tmp_path, redact_numbers=redacted)
+    recorder = CallRecorder(info, settings, disk, FakeCdrStore(), LoopClock())
+    written = await recorder.finish(Ending(Disposition.REJECTED, Party.SYSTEM, "no"), None)
+    caller, diverting = ("***78", "***54") if redacted else ("+4915112345678", "+4930987654")
+    assert (written.called_number, written.calling_number, written.asserted) == ("+4930123456", caller, caller)
+    assert recorder.calling_number == caller
+    assert written.private
+    assert [(one.number, one.reason) for one in written.diversions] == [
+        (diverting, "user-busy"),
+        ("***" if redacted else "ada\\udcff", ""),
+    ]
+    assert CallRecord.model_validate_json(written.json_line()) == written
+
+
 async def test_a_record_is_written_whole_and_reads_back(tmp_path: Path, disk: Disk) -> None:
     clock = LoopClock()
     info = CallInfo("call-7", "1000", "+4930123456", peer="192.0.2.1:5060")
@@ -190,6 +217,23 @@ async def test_bytes_that_are_no_text_do_not_cost_the_record(tmp_path: Path, dis
     assert written.called == "10\\udc80"
     text = await disk.run((tmp_path / written.files.cdr).read_text)
     assert CallRecord.model_validate_json(text) == written
+
+
+@pytest.mark.parametrize(("redacts", "note"), [(False, "Signal=5"), (True, "Signal=*")])
+async def test_the_ladder_begins_with_the_invite(disk: Disk, tmp_path: Path, redacts: bool, note: str) -> None:
+    """The call came in when its INVITE did, not when its media was open."""
+    clock = LoopClock()
+    invited = clock.now() - 0.25
+    steps = [SignallingStep(invited, False, "INVITE"), SignallingStep(invited + 0.1, False, "INFO", "Signal=5")]
+    settings = RecordSettings(directory=tmp_path, audio=False, transcript=False, redact_numbers=redacts)
+    info = CallInfo("call-7", "1000", "200")
+    recorder = CallRecorder(info, settings, disk, FakeCdrStore(), clock, signalling=lambda: steps)
+    written = await recorder.finish(Ending(Disposition.REJECTED, Party.SYSTEM, "", 404), None)
+    assert [(step.at, step.message, step.note) for step in written.signalling] == [
+        (0.0, "INVITE", ""),
+        (0.1, "INFO", note),
+    ]
+    assert written.setup_seconds == pytest.approx(0.25, abs=0.05)
 
 
 async def test_a_store_without_a_folder_says_so(tmp_path: Path, disk: Disk) -> None:

@@ -244,6 +244,18 @@ def test_routes_explain(tmp_path: Path) -> None:
     ]
 
 
+def test_routes_explain_a_number_in_another_form(tmp_path: Path) -> None:
+    """The country of `identity` says what E.164 makes of it."""
+    text = 'identity: {region: DE}\nflavors: {a: {pipeline: echo}}\nroutes: [{number: "+4930123456", flavor: a}]\n'
+    file = configuration(tmp_path, text)
+    result = run("routes", "explain", "030 123456", "-c", file)
+    assert "matches +4930123456 first" in " ".join(result.stdout.split())
+    assert "030 123456 (+4930123456): the flavor a answers (number +4930123456)" in result.stdout
+    report = document(run("routes", "explain", "004930123456", "-c", file, "--json"))
+    assert (report["flavor"], report["called_number"]) == ("a", "+4930123456")
+    assert run("routes", "explain", "30123456", "-c", file).exit_code == 1
+
+
 def test_routes_explain_a_number_that_nothing_answers(tmp_path: Path) -> None:
     """It is said, and it is a failure."""
     file = configuration(tmp_path, ROUTES)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from connector.call import Refusals
 from connector.call.refusals import BURST, SECONDS_PER_LINE, Throttle
 from connector.interfaces import CallInfo
-from connector.leg.embedded import Refusal
+from connector.leg.endpoint import Refusal
 from tests.fakes.clock import LoopClock, virtual_time
 
 

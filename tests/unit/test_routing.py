@@ -64,6 +64,35 @@ def test_numbers_are_compared_as_they_are_given() -> None:
     assert [routes.resolve(called).flavor.name for called in ("+4930123", "030123", "004930123")] == ["a", "b", "b"]
 
 
+@pytest.mark.parametrize(
+    ("called", "number", "flavor"),
+    [
+        ("+4930123456", "+4930123456", "a"),
+        ("004930123456", "+4930123456", "a"),
+        ("030123456", "+4930123456", "a"),
+        ("030999999", "+4930999999", "b"),  # the E.164 form has the longer prefix
+        ("01723456789", "+491723456789", "c"),
+        ("1000", "", "d"),
+    ],
+)
+def test_a_route_matches_the_number_in_e164_too(called: str, number: str, flavor: str) -> None:
+    """Whatever form the trunk sends; each route is looked at once, with both forms."""
+    routes = router(
+        'routes:\n  - {number: "+4930123456", flavor: a}\n  - {prefix: "+4930", flavor: b}\n'
+        '  - {prefix: "01", flavor: c}\n  - {regex: ".*", flavor: d}\n'
+    )
+    assert routes.resolve(called, number).flavor.name == flavor
+    assert [one.route.flavor.name for one in routes.explain(called, number) if one.chosen] == [flavor]
+
+
+def test_an_explanation_names_the_form_that_matched() -> None:
+    considered = router(ROUTES).explain("030123", "+4930123")
+    assert [one.reason for one in considered if one.matched] == [
+        "matches +4930123 first",
+        "matches +4930123, but prefix +4930 comes first",
+    ]
+
+
 def test_a_number_that_nothing_answers_is_not_found() -> None:
     """404 Not Found, RFC 3261 section 21.4.5; the number itself is not in the message, which is logged."""
     with pytest.raises(UnknownNumber) as raised:

@@ -11,7 +11,7 @@ import importlib.util
 import json
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from connector.interfaces import (
     Party,
     Position,
     Resumed,
+    SignallingStep,
     Terminated,
     TimingSource,
 )
@@ -207,6 +208,11 @@ class PjsuaLeg:
     def audio(self) -> AudioPort:
         return self._port
 
+    @property
+    def signalling(self) -> Sequence[SignallingStep]:
+        """What PJSIP says on the wire it keeps to itself."""
+        return ()
+
     async def established(self) -> None:
         """Waits for the answer; raises `CallFailed`."""
         await self._answered
@@ -315,6 +321,9 @@ class PjsuaLeg:
 class PjsuaPhone:
     """Dials with pjsua2, a process per call. `address`: the local address to call from."""
 
+    program: Sequence[str] = ("-m", "connector.cli.phone.pjsua_process")
+    """What Python runs in each process."""
+
     def __init__(self, address: str = "127.0.0.1") -> None:
         if importlib.util.find_spec("pjsua2") is None:
             raise PackageMissing("pjsua2", "not installed: pip install 'voxtrunk[phone]' (up to Python 3.12)")
@@ -351,13 +360,11 @@ class PjsuaPhone:
             await self._spare.wait()
             self._spare = None
 
-    @staticmethod
-    async def _process() -> asyncio.subprocess.Process:
+    async def _process(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
-            "-m",
-            "connector.cli.phone.pjsua_process",
+            *self.program,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -214,11 +214,7 @@ class Process:
         transport = pj.TransportConfig()
         transport.boundAddress = transport.publicAddress = address
         self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
-        account = pj.AccountConfig()
-        account.idUri = f"sip:{calling}@{address}"
-        account.mediaConfig.transportConfig.boundAddress = address
-        account.mediaConfig.transportConfig.publicAddress = address
-        account.regConfig.registerOnAdd = False
+        account = self._account_config(calling, address)
         if username is not None:
             account.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", username, 0, password or ""))
         self._account = pj.Account()
@@ -226,6 +222,15 @@ class Process:
         self._microphone = Microphone(self._wire)
         self._call = Call(self._account, self._wire, self._microphone)
         self._call.makeCall(uri, self._parameters())
+
+    def _account_config(self, calling: str, address: str) -> Any:
+        """Who `calling` is at `address`, and what its media is."""
+        account = pj.AccountConfig()
+        account.idUri = f"sip:{calling}@{address}"
+        account.mediaConfig.transportConfig.boundAddress = address
+        account.mediaConfig.transportConfig.publicAddress = address
+        account.regConfig.registerOnAdd = False
+        return account
 
     def _quit(self) -> None:
         if self._call is not None and not self._call.over:
@@ -242,14 +247,15 @@ class Process:
         return parameters
 
 
-def main() -> None:
+def main(kind: type[Process] = Process) -> None:
+    """Serves one call."""
     # Ctrl-C reaches the whole group: the other side hangs up by closing the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # pjlib prints to file descriptor 1 from C: it gets stderr, the protocol keeps the pipe.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     wire = Wire(sys.stdin, events)
-    process = Process(wire)
+    process = kind(wire)
     process.run()
     wire.close()
     # Of a call that is over, pjsua2's destructors fail an assertion: no object of it is let go.
