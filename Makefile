@@ -1,11 +1,13 @@
-# Both commands of a newcomer do their own set-up: make demo, make test.
-.PHONY: help demo test setup-demo setup-test lint format check
+# The commands of a newcomer do their own set-up: make demo, make stack, make test.
+.PHONY: help demo stack test setup-demo setup-stack setup-test lint format check
 
 ARGS ?=
+CONFIG ?= opensips/sample.yml
 bin := .venv/bin
 
 help:
 	@echo "make demo    a caller dials 1000 and talks to the offline flavor    (ARGS='--seed 3 --json')"
+	@echo "make stack   OpenSIPS, rtpengine and a connector, here and without containers; call sip:1000@127.0.0.1"
 	@echo "make test    everything: style, types, import rule, all tests       (ARGS='tests/unit -k jitter')"
 	@echo "make lint    style, types and import rule only"
 	@echo "make format  put the style right"
@@ -14,11 +16,17 @@ help:
 setup-demo:
 	@scripts/setup offline phone
 
+setup-stack:
+	@scripts/setup --stack offline
+
 setup-test:
 	@scripts/setup dev phone
 
 demo: setup-demo
 	@$(bin)/voxtrunk demo $(ARGS)
+
+stack: setup-stack
+	@$(bin)/voxtrunk stack up -c $(CONFIG) $(ARGS)
 
 lint: setup-test
 	$(bin)/ruff check

@@ -28,20 +28,32 @@ EVERY_COPY = "-nr"
 
 
 async def call(
-    scenario: str, target: Address, *options: str, calls: int = 1, rate: int = 10, **parameters: object
+    scenario: str,
+    target: Address,
+    *options: str,
+    calls: int = 1,
+    rate: int = 10,
+    local: Address | None = None,
+    **parameters: object,
 ) -> None:
-    """Runs `scenario` as caller: `calls` calls to 1000 at `target`. Raises `AssertionError` with SIPp's words."""
+    """Runs `scenario` as caller: `calls` calls to 1000 at `target`, from `local` where it matters.
+
+    Raises `AssertionError` with SIPp's words.
+    """
     host, port = target
     where = (f"{host}:{port}", "-s", "1000", "-m", str(calls), "-r", str(rate))
-    async with _running(scenario, *where, *options, **parameters) as (process, folder):
+    async with _running(scenario, *where, *options, local=local, **parameters) as (process, folder):
         await _finish(process, folder)
 
 
 @asynccontextmanager
-async def answering(scenario: str, *options: str, calls: int = 1, **parameters: object) -> AsyncIterator[str]:
-    """Runs `scenario` as callee and yields its URI; at the end it must have served `calls` calls."""
-    port = free_udp_port()
-    async with _running(scenario, "-m", str(calls), *options, port=port, **parameters) as (process, folder):
+async def answering(
+    scenario: str, *options: str, calls: int = 1, port: int | None = None, **parameters: object
+) -> AsyncIterator[str]:
+    """Runs `scenario` as callee on loopback and yields its URI; at the end it must have served `calls` calls."""
+    port = port or free_udp_port()
+    local = ("127.0.0.1", port)
+    async with _running(scenario, "-m", str(calls), *options, local=local, **parameters) as (process, folder):
         await _bound(port)
         yield f"sip:1000@127.0.0.1:{port}"
         await _finish(process, folder)
@@ -57,8 +69,9 @@ async def _bound(port: int) -> None:
 
 @asynccontextmanager
 async def _running(
-    scenario: str, *arguments: str, port: int | None = None, **parameters: object
+    scenario: str, *arguments: str, local: Address | None, **parameters: object
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
+    host, port = local or ("127.0.0.1", free_udp_port())
     with TemporaryDirectory(prefix="sipp-") as name:
         folder = Path(name)
         if scenario in ("uac", "uas"):
@@ -74,7 +87,7 @@ async def _running(
             "sipp",
             *source,
             *arguments,
-            *("-i", "127.0.0.1", "-p", str(port or free_udp_port()), "-nostdin"),
+            *("-i", host, "-p", str(port), "-nostdin"),
             *("-timeout", "20", "-timeout_error", "-trace_err", "-error_file", str(folder / "errors")),
             cwd=folder,
             stdout=asyncio.subprocess.PIPE,

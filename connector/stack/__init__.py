@@ -1,0 +1,1 @@
+"""The stack around the connectors: OpenSIPS and rtpengine, their files, their processes, their ports."""
