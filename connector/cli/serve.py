@@ -20,6 +20,8 @@ from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, p
 from connector.cli.doctor.findings import Verdict
 from connector.cli.doctor.machine import check_port
 from connector.cli.logs import logging_to_stderr, printable
+from connector.cli.notify import service
+from connector.cli.turns import print_turns
 from connector.config.model import Settings
 from connector.errors import MediaError
 from connector.interfaces import CallInfo
@@ -31,15 +33,16 @@ log = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False)
 
-HEARD = 60
-"""Characters of what was said that a row of the table shows."""
-
 
 @app.command()
 def serve(
     file: ConfigFile = DEFAULT_CONFIG,
     listen: Annotated[
         str | None, typer.Option(metavar="ADDRESS:PORT", help="Where to listen for SIP, instead of sip.listen.")
+    ] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Serve this pair (opensips.pairs) instead of the first one."),
     ] = None,
     drain: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="On SIGTERM, calls in progress may go on for so long.")
@@ -53,7 +56,7 @@ def serve(
     SIGTERM (and Ctrl-C) lets calls in progress end and refuses new ones; the second one hangs up.
     With --json, standard output has one line for each call: its record.
     """
-    settings = config.load(file, {} if listen is None else {"sip.listen": listen})
+    settings = config.of_pair(config.load(file, {} if listen is None else {"sip.listen": listen}), pair)
     with logging_to_stderr(as_json=log_json, verbose=verbose):
         for warning in (*settings.warnings, *shadowed(settings)):
             log.warning("configuration", extra={"warning": str(warning)})
@@ -65,10 +68,8 @@ def serve(
 
 def _obstacles(settings: Settings) -> list[str]:
     """What keeps us from listening where we should, and who, and what to do about it."""
-    sockets = (
-        ("sip.listen", socket.SOCK_DGRAM, settings.sip.listen),
-        ("http.listen", socket.SOCK_STREAM, settings.http.listen),
-    )
+    sip = ("sip.listen", settings.sip.listen) if settings.pair is None else ("opensips.pairs", settings.pair.events)
+    sockets = ((sip[0], socket.SOCK_DGRAM, sip[1]), ("http.listen", socket.SOCK_STREAM, settings.http.listen))
     findings = [check_port(key, key, kind, *listen_address(listen)) for key, kind, listen in sockets]
     return [
         f"{finding.check}: {finding.cause}: {finding.remedy}"
@@ -85,7 +86,8 @@ async def _serve(settings: Settings, drain: float, *, as_json: bool) -> None:
             settle()
             if not as_json:
                 _print_what_to_dial(application)
-            await run_until_stopped(application.failure, partial(application.drain, drain))
+            async with service():
+                await run_until_stopped(application.failure, partial(application.drain, drain))
     finally:
         await output.aclose()
 
@@ -120,9 +122,15 @@ def _print_what_to_dial(application: App) -> None:
     local, http = application.local, application.http
     if local is None or http is None:
         return
-    address = f"{local[0]}:{local[1]}"
-    console().print(f"Listening for SIP on {address} (UDP); http://{http[0]}:{http[1]}/readyz")
     settings = application.settings
+    ready = f"http://{http[0]}:{http[1]}/readyz"
+    if settings.opensips is None or settings.pair is None:
+        address = f"{local[0]}:{local[1]}"
+        console().print(f"Listening for SIP on {address} (UDP); {ready}")
+    else:
+        address = settings.opensips.edge.listen[0].partition(":")[2]
+        ua = f"the UA at {local[0]}:{local[1]}, MI at {settings.pair.mi}"
+        console().print(f"Pair {settings.pair.name} behind OpenSIPS: {ua}; {ready}")
     rows = [
         (
             f"sip:{route.number}@{address}" if route.number is not None else str(route),
@@ -168,23 +176,7 @@ def print_call(record: CallRecord, records: Path) -> None:
     who = f"{record.calling or 'unknown'} → {record.called}"
     how = f"{record.disposition.value}, ended by {record.ended_by.value}: {record.reason}"
     console().print(f"\n{printable(who)}: {printable(how)}, {record.duration_seconds:.1f} s")
-    if record.turns:
-        print_table(
-            ("turn", "heard", "spoken", "silence", "end of turn", "stt", "llm", "tts", "playout"),
-            [_row(turn) for turn in record.turns],
-        )
+    print_turns(record.turns)
     for name in (record.files.recording, record.files.transcript):
         if name is not None:
             console().print(str(records / name))
-
-
-def _row(turn: Turn) -> tuple[str, ...]:
-    parts = turn.latency.parts_ms
-    numbers = (turn.latency.silence_ms, parts.end_of_turn, parts.stt, parts.llm, parts.tts, parts.playout)
-    spoken = _short(turn.spoken) + (" (interrupted)" if turn.interrupted else "")
-    return (str(turn.number), _short(turn.heard), spoken, *("" if ms is None else f"{ms} ms" for ms in numbers))
-
-
-def _short(text: str) -> str:
-    text = printable(text)
-    return text if len(text) <= HEARD else text[: HEARD - 1].rstrip() + "…"

@@ -9,6 +9,7 @@ A comment before a fenced block says what is done with it:
 `<!-- file: NAME, own -->`     ... which needs what the page has made before: its commands show whether it is right
 `<!-- flavor -->`              the whole of a flavor file
 `<!-- with -->`                keys of a flavor, as a route overrides them
+`<!-- compose: NAME -->`       an addition to compose.yml, for test_compose.py
 `<!-- answer: MODEL -->`       JSON that HTTP answers or a call leaves
 """
 
@@ -20,23 +21,20 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
-from connector.api import CallList, Metrics, Readiness
+from connector.api import ANSWERS, Metrics
 from connector.config import Surroundings, parse
 from connector.config.model import Settings
 from connector.errors import ConfigError
 from connector.leg.rtp_audio import MediaStatistics
-from connector.record import CallRecord, Latency, Parts, Turn
+from connector.record import Latency, Parts, Turn
 from connector.record.recorder import transcript_lines
 from docs.generate import PAGES, ROOT, filled, own_engines
-
-ANSWERS: Mapping[str, type[BaseModel]] = {model.__name__: model for model in (CallRecord, Readiness, CallList)}
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def test_configurations_are_right(block: Block, tmp_path: Path) -> None:
     if block.mark.endswith(", wrong"):
         with pytest.raises(ConfigError):
             settings_of(block, tmp_path)
-    elif not block.mark.endswith(", own"):
+    elif not block.mark.endswith(", own") and not block.mark.startswith("compose: "):
         settings_of(block, tmp_path)
 
 
@@ -203,12 +201,13 @@ def test_a_transcript_is_what_calls_leave(block: Block) -> None:
 
 
 class Scratch:
-    """A folder in which a reader follows a page."""
+    """A folder in which a reader follows a page. `environment`: what its commands get."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("VOXTRUNK_CONFIG")}
-        self._environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("VOXTRUNK_CONFIG")}
+        self.environment = {**inherited, **environment}
+        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
     def write(self, name: str, text: str) -> None:
         """A file of the page; a package is installed at once, as pip would."""
@@ -230,14 +229,14 @@ class Scratch:
             for group, entries in project["entry-points"].items()
         )
         (folder / "entry_points.txt").write_text("".join(groups))
-        self._environment["PYTHONPATH"] = str(pyproject.parent)
+        self.environment["PYTHONPATH"] = str(pyproject.parent)
 
     def run(self, command: str) -> tuple[str, int]:
         """What a command prints, errors included, and its exit status."""
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=120,

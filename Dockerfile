@@ -1,0 +1,35 @@
+# The connector: `voxtrunk serve` with the engines of the extras named, their models, and voices of Debian.
+# Build argument BASE: a Python on Debian; EXTRAS: see [project.optional-dependencies] in pyproject.toml.
+ARG BASE=python:3.12-slim-bookworm
+
+FROM ${BASE} AS build
+ARG EXTRAS=offline,local
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY connector connector
+COPY flavors flavors
+COPY opensips opensips
+COPY rtpengine rtpengine
+RUN python -m venv /opt/voxtrunk \
+    && /opt/voxtrunk/bin/pip install --no-cache-dir ".[${EXTRAS}]"
+# From a folder without voxtrunk.yml: what the flavors that come with voxtrunk need.
+ENV VOXTRUNK_MODELS=/opt/voxtrunk/models
+RUN cd /opt && /opt/voxtrunk/bin/voxtrunk models fetch
+
+FROM ${BASE}
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends espeak-ng flite tini \
+    && rm -rf /var/lib/apt/lists/*
+# What calls leave, what OpenSIPS and rtpengine are to read, what engines fetch: volumes take over these folders' owner.
+RUN useradd --system --user-group --uid 10001 --home-dir /srv/voxtrunk --shell /usr/sbin/nologin voxtrunk \
+    && install -d -o voxtrunk -g voxtrunk /srv/voxtrunk /srv/voxtrunk/records /srv/voxtrunk/run /var/cache/voxtrunk
+COPY --from=build /opt/voxtrunk /opt/voxtrunk
+ENV PATH=/opt/voxtrunk/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    VOXTRUNK_MODELS=/opt/voxtrunk/models \
+    HF_HOME=/var/cache/voxtrunk/huggingface
+USER voxtrunk
+WORKDIR /srv/voxtrunk
+# A first process that has no handler for a signal, as Python while it starts, does not get it.
+ENTRYPOINT ["tini", "--", "voxtrunk"]
+CMD ["serve"]
