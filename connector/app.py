@@ -45,6 +45,7 @@ from connector.pipeline.echo import Echo
 from connector.pipeline.facts import personal
 from connector.record import Archive, CallRecorder, Disk, FileCdrStore, Journals
 from connector.routing import Router
+from connector.sip.message import hostport
 from connector.udp.ports import PortPool
 from connector.udp.ticker import Ticker
 
@@ -324,7 +325,7 @@ def _beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -
 
 
 def _address(address: tuple[str, int] | None) -> str | None:
-    return None if address is None else f"{address[0]}:{address[1]}"
+    return None if address is None else hostport(address)
 
 
 @dataclass(frozen=True, slots=True)

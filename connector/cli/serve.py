@@ -28,6 +28,7 @@ from connector.interfaces import CallInfo
 from connector.leg.embedded import listen_address
 from connector.record import CallRecord, Disk, Turn
 from connector.routing import shadowed
+from connector.sip.message import hostport
 
 log = logging.getLogger(__name__)
 
@@ -123,13 +124,13 @@ def _print_what_to_dial(application: App) -> None:
     if local is None or http is None:
         return
     settings = application.settings
-    ready = f"http://{http[0]}:{http[1]}/readyz"
+    ready = f"http://{hostport(http)}/readyz"
     if settings.opensips is None or settings.pair is None:
-        address = f"{local[0]}:{local[1]}"
+        address = hostport(local)
         console().print(f"Listening for SIP on {address} (UDP); {ready}")
     else:
         address = settings.opensips.edge.listen[0].partition(":")[2]
-        ua = f"the UA at {local[0]}:{local[1]}, MI at {settings.pair.mi}"
+        ua = f"the UA at {hostport(local)}, MI at {settings.pair.mi}"
         console().print(f"Pair {settings.pair.name} behind OpenSIPS: {ua}; {ready}")
     rows = [
         (

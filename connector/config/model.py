@@ -361,6 +361,12 @@ class EdgeSettings(Section):
     """Homer's HEP socket, such as udp:192.0.2.20:9060, for a copy of every SIP message; none is sent without it."""
 
 
+def _ipv4(listen: str) -> str:
+    if ":" in split_address(listen)[0]:
+        raise ValueError("is IPv6, and OpenSIPS sends events over IPv4 alone, such as to 127.0.0.1:9070")
+    return listen
+
+
 def _pair_name(text: str) -> str:
     if not re.fullmatch("[a-z0-9][a-z0-9-]{0,31}", text):
         raise ValueError("should be small letters, digits and hyphens, such as a or berlin-2")
@@ -376,7 +382,7 @@ class PairSettings(Section):
     """ADDRESS:PORT of the UA's SIP socket (UDP), which the edge sends calls to."""
     mi: Listen = "127.0.0.1:8070"
     """ADDRESS:PORT of the UA's management interface (UDP), which the connector drives it by."""
-    events: Listen = "127.0.0.1:9070"
+    events: Annotated[Listen, AfterValidator(_ipv4)] = "127.0.0.1:9070"
     """ADDRESS:PORT where the connector takes the UA's events (UDP)."""
     media: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
     """Address of the connector's RTP; rtpengine must be able to reach it."""

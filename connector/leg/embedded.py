@@ -48,6 +48,8 @@ from connector.sip.message import (
     Response,
     Uri,
     from_tag,
+    host_of,
+    hostport,
     parse_uri,
     respond,
     stateless_tag,
@@ -212,10 +214,10 @@ class EmbeddedEndpoint:
         credentials = None
         if password is not None:
             credentials = DigestClient(username or calling, password, lambda: secrets.token_hex(8))
-        host = f"[{sent_by[0]}]" if ":" in sent_by[0] else sent_by[0]
+        host = host_of(sent_by[0])
         local = f"<sip:{quote(calling, safe='+*')}@{host}:{sent_by[1]}>;tag={secrets.token_hex(8)}"
         identity = Identity(target, local, contact(sent_by), f"{secrets.token_hex(16)}@{host}")
-        info = CallInfo(identity.call_id, target.user or "", calling, peer=_printed(peer))
+        info = CallInfo(identity.call_id, target.user or "", calling, peer=hostport(peer))
         early: list[SessionDescription] = []
         ladder = Ladder(self._clock)
 
@@ -281,7 +283,7 @@ class EmbeddedEndpoint:
     def _on_unreadable(self, error: BadMessage, source: Address) -> None:
         log.debug("unreadable SIP message", extra={"peer": source[0], "error": str(error)})
         if error.response is not None and (error.response.headers.get("CSeq") or "").endswith("INVITE"):
-            self._on_refused(Refusal(CallInfo("", "", "", peer=_printed(source)), error.response.code, str(error)))
+            self._on_refused(Refusal(CallInfo("", "", "", peer=hostport(source)), error.response.code, str(error)))
 
     def _on_request(self, key: Key, request: Request, source: Address) -> None:
         if request.method == "CANCEL":
@@ -308,7 +310,7 @@ class EmbeddedEndpoint:
             self._admit(request, source)
         except VoxtrunkError as error:
             self._socket.respond_once(key, self._refusal(request, error))
-            log.debug("not admitted", extra={"peer": _printed(source), "method": method, "reason": str(error)})
+            log.debug("not admitted", extra={"peer": hostport(source), "method": method, "reason": str(error)})
             if method == "INVITE" and not isinstance(error, MissingCredentials | Stale):
                 self._on_refused(Refusal(self._info(request, source), error.sip_status, str(error)))
             return
@@ -431,7 +433,7 @@ class EmbeddedEndpoint:
             request_uri=str(request.uri),
             headers=request.headers,
             call_id=request.call_id,
-            peer=_printed(source),
+            peer=hostport(source),
             settings=self._identity,
         )
 
@@ -468,10 +470,6 @@ def _advertised(address: str | None) -> str | None:
         hint = "a numeric address, such as 192.0.2.10"
         problem = Problem("voxtrunk.yml", 0, "sip.advertise", f"{address!r} is no address", hint)
         raise ConfigError([problem]) from None
-
-
-def _printed(address: Address) -> str:
-    return f"{address[0]}:{address[1]}"
 
 
 def _session_id() -> int:

@@ -20,7 +20,7 @@ from connector.leg.sip_socket import SipSocket
 from connector.sip.bodies import SDP
 from connector.sip.dialog import Dialog, DialogId, Unacknowledged
 from connector.sip.digest import DigestClient, NoChallenge
-from connector.sip.message import Address, Request, Response, respond
+from connector.sip.message import Address, Request, Response, hostport, respond
 from connector.sip.offer_answer import Negotiation
 from connector.sip.sdp import SessionDescription
 from connector.sip.transactions import Key
@@ -280,8 +280,7 @@ class EmbeddedLeg(SipLeg):
 
 def contact(address: Address) -> str:
     """Our Contact at `address`."""
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return f"<sip:voxtrunk@{host}:{address[1]}>"
+    return f"<sip:voxtrunk@{hostport(address)}>"
 
 
 def authorize(credentials: DigestClient | None, request: Request, response: Response | None) -> tuple[str, str] | None:

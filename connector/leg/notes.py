@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connector.errors import VoxtrunkError
 from connector.sip.bodies import DTMF, DTMF_RELAY, SDP, SIPFRAG, content_type, parse_dtmf, sdp_body
-from connector.sip.message import Request, Response
+from connector.sip.message import Request, Response, hostport
 from connector.sip.sdp import SessionDescription, parse_sdp
 
 TOLD = ("Refer-To", "Reason", "Warning", "Retry-After", "Unsupported")
@@ -41,8 +41,7 @@ def described(description: SessionDescription) -> str:
     profile = "" if audio.protocol == "RTP/AVP" else f"{audio.protocol} "
     codecs = " ".join(codec.encoding for codec in audio.payload_types.values())
     address = description.address_of(audio) or ""
-    host = f"[{address}]" if ":" in address else address
-    return f"{profile}{codecs} {description.direction_of(audio).value} {host}:{audio.port}"
+    return f"{profile}{codecs} {description.direction_of(audio).value} {hostport((address, audio.port))}"
 
 
 def _of_body(message: Request | Response) -> str:

@@ -41,7 +41,7 @@ from connector.mi.sessions import Session, SessionState, UaSessions
 from connector.sip.bodies import SDP
 from connector.sip.dialog import contact_uri
 from connector.sip.identity import call_info
-from connector.sip.message import REASONS, Address, Request, Response, parse_uri
+from connector.sip.message import REASONS, Address, Request, Response, host_of, hostport, parse_uri
 from connector.sip.offer_answer import Negotiation
 from connector.sip.sdp import SessionDescription
 from connector.udp.ports import PortPool
@@ -133,7 +133,7 @@ class OpenSipsEndpoint:
         self._mi = MiClient(_reachable(split_address(pair.mi)), clock)
         self._sessions = UaSessions(self._mi)
         self._events = EventSocket(split_address(pair.events), self._sources(), self._on_datagram)
-        self._contact = f"sip:voxtrunk@{_bracketed(self._local[0])}:{self._local[1]}"
+        self._contact = f"sip:voxtrunk@{hostport(self._local)}"
 
         self._legs: dict[str, OpenSipsLeg] = {}
         self._calls: set[OpenSipsLeg] = set()
@@ -241,7 +241,7 @@ class OpenSipsEndpoint:
         negotiation, ladder = self._negotiation(audio), Ladder(self._clock)
         offer = negotiation.offer()
         ladder.sent("INVITE", described(offer))
-        host = _bracketed(self._local[0])
+        host = host_of(self._local[0])
         starting = asyncio.ensure_future(
             self._sessions.start(
                 uri,
@@ -608,7 +608,7 @@ class OpenSipsEndpoint:
             request_uri=str(invite.uri),
             headers=invite.headers,
             call_id=invite.headers["Call-ID"],
-            peer=invite.headers.get(PEER_HEADER) or "",
+            peer=_peer(invite.headers.get(PEER_HEADER) or ""),
             settings=self._identity,
         )
 
@@ -629,7 +629,7 @@ def edge_uri(edge: EdgeSettings) -> str:
     """The SIP URI of the edge for requests that leave by it."""
     transport, _, address = next((one for one in edge.listen if one.startswith("udp:")), edge.listen[0]).partition(":")
     host, port = _reachable(split_address(address))
-    return f"sip:{_bracketed(host)}:{port}" + ("" if transport == "udp" else f";transport={transport}")
+    return f"sip:{hostport((host, port))}" + ("" if transport == "udp" else f";transport={transport}")
 
 
 def _reachable(address: Address) -> Address:
@@ -638,5 +638,9 @@ def _reachable(address: Address) -> Address:
     return unspecified.get(address[0], address[0]), address[1]
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _peer(value: str) -> str:
+    """What the edge says of the peer, an IPv6 address in its usual form."""
+    try:
+        return hostport(split_address(value))
+    except ValueError:
+        return value

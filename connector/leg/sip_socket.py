@@ -11,7 +11,7 @@ from typing import cast
 
 from connector.errors import MediaError
 from connector.interfaces import Clock
-from connector.sip.message import Address, BadMessage, Request, Response, parse
+from connector.sip.message import Address, BadMessage, Request, Response, hostport, parse
 from connector.sip.transactions import (
     AckReceived,
     Ended,
@@ -68,7 +68,7 @@ class SipSocket(asyncio.DatagramProtocol):
         try:
             await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, local_addr=(address, port))
         except OSError as error:
-            where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+            where = hostport((address, port))
             raise MediaError(f"SIP cannot listen on {where} (UDP): {error.strerror or error}") from error
 
     def close(self) -> None:

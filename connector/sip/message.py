@@ -35,6 +35,8 @@ __all__ = [
     "Via",
     "encode",
     "from_tag",
+    "host_of",
+    "hostport",
     "parse",
     "parse_headers",
     "parse_name_addr",
@@ -53,6 +55,17 @@ Address = tuple[str, int]
 """IP address and UDP port of a peer."""
 
 Message = Request | Response
+
+
+def host_of(address: str) -> str:
+    """An IP address as URIs and headers have it: IPv6 in brackets (RFC 3261 section 25.1, `host`)."""
+    return f"[{address}]" if ":" in address else address
+
+
+def hostport(address: Address) -> str:
+    """`HOST:PORT` (RFC 3261 section 25.1)."""
+    return f"{host_of(address[0])}:{address[1]}"
+
 
 DEFAULT_PORT = 5060
 """RFC 3261 section 19.1.2."""

@@ -22,6 +22,7 @@ from connector.sip.message import (
     Response,
     encode,
     from_tag,
+    hostport,
     parse_via,
     top_via,
 )
@@ -582,8 +583,7 @@ def _refusal_ack(invite: Request, response: Response) -> Request:
 
 
 def _push_via(request: Request, sent_by: Address, branch: str) -> None:
-    host = f"[{sent_by[0]}]" if ":" in sent_by[0] else sent_by[0]
-    via = f"SIP/2.0/UDP {host}:{sent_by[1]};rport;branch={branch}"
+    via = f"SIP/2.0/UDP {hostport(sent_by)};rport;branch={branch}"
     request.headers.setlist("Via", [via, *request.headers.getlist("Via")])
 
 

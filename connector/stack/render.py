@@ -20,6 +20,7 @@ from string import Template
 
 from connector.config.model import EdgeSettings, Network, OpenSipsSettings, PairSettings, split_address, split_range
 from connector.errors import StackError
+from connector.sip.message import hostport
 from connector.stack.scripts import script
 
 MODULE_FOLDERS = tuple(
@@ -139,8 +140,13 @@ def _edges(opensips: OpenSipsSettings) -> str:
     """Regular expression of the addresses that the edge sends from."""
     inside = inside_socket(opensips)
     hosts = [_host(listen) for listen in (*opensips.edge.listen, *([inside] if inside else []))]
-    addresses = sorted({re.sub(r"\.", "[.]", str(host)) for host in hosts})
+    addresses = sorted({re.sub(r"\.", "[.]", _source(host)) for host in hosts})
     return f"^({'|'.join(addresses)})$"
+
+
+def _source(host: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """An address as OpenSIPS' $si has it: of IPv6 all eight groups, without leading zeros."""
+    return str(host) if host.version == 4 else ":".join(f"{int(group, 16):x}" for group in host.exploded.split(":"))
 
 
 def _advertised(listen: str, public: str | None) -> str:
@@ -148,7 +154,7 @@ def _advertised(listen: str, public: str | None) -> str:
     if public is None or _host(listen).is_loopback:
         return listen
     _, port = split_address(listen.partition(":")[2])
-    return f"{listen} as {_bracketed(public)}:{port}"
+    return f"{listen} as {hostport((public, port))}"
 
 
 def hep_socket(edge: EdgeSettings) -> tuple[str, int]:
@@ -173,7 +179,7 @@ def _trace(edge: EdgeSettings) -> list[str]:
     return [
         'loadmodule "proto_hep.so"',
         'loadmodule "tracer.so"',
-        f"socket=hep_{transport}:{_bracketed(address)}:{port}",
+        f"socket=hep_{transport}:{hostport((address, port))}",
         _modparam("proto_hep", "hep_id", f"[homer] {homer}; transport={transport}; version=3"),
         _modparam("tracer", "trace_id", "[homer]uri=hep:homer"),
         "route[trace] {",
@@ -252,10 +258,6 @@ def _host(listen: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def _is_loopback(listen: str) -> bool:
     return ipaddress.ip_address(split_address(listen)[0]).is_loopback
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
 
 
 def _lines(lines: Iterable[str], comment: str = f"# {GENERATED}") -> str:

@@ -117,13 +117,14 @@ class Service:
             raise StackError(f"{self.component.name} is not ready after {within:g} s: {lacks}") from None
 
     async def stop(self, grace: float | None = None) -> None:
-        """Ends it with SIGTERM, and with SIGKILL after `grace` seconds (its own by default). Idempotent."""
+        """Ends it with SIGTERM, and with SIGKILL after `grace` seconds (its own by default; 0: at once). Idempotent."""
         keeper = self._keeper
         if keeper is None:
             return
         self._stopping.set()
-        self.signal(signal.SIGTERM)
-        await asyncio.wait([keeper], timeout=self.component.grace if grace is None else grace)
+        if grace != 0:
+            self.signal(signal.SIGTERM)
+            await asyncio.wait([keeper], timeout=self.component.grace if grace is None else grace)
         self.kill()
         await keeper
         self._keeper = None

@@ -18,7 +18,7 @@ from connector.cli.phone.caller import Caller
 from connector.cli.phone.own import own_phone
 from connector.config.model import split_address
 from connector.errors import CallFailed, MiError
-from connector.sip.message import Address
+from connector.sip.message import Address, hostport
 from tests.e2e import sipp
 from tests.e2e.opensips import Installed, Stack, configured, installations, running, site
 from tests.fakes.engines import tone
@@ -58,8 +58,8 @@ async def status_of(target: Address, method: str, source: str = "127.0.0.1") -> 
 @asynccontextmanager
 async def calling(stack: Stack, number: str = "1000") -> AsyncIterator[Caller]:
     """A call to `number`, answered."""
-    async with own_phone(stack.clock) as phone:
-        leg = await phone.dial(f"sip:{number}@{stack.edge[0]}:{stack.edge[1]}", calling="alice")
+    async with own_phone(stack.clock, stack.edge[0]) as phone:
+        leg = await phone.dial(f"sip:{number}@{hostport(stack.edge)}", calling="alice")
         async with Caller(leg, stack.clock) as caller:
             yield caller
 
@@ -89,6 +89,22 @@ async def test_a_call_is_answered_and_leaves_nothing_behind(installed: Installed
         _, cdr = stack.cdrs()
         assert cdr["called"] == "1000"
         assert cdr["disposition"] == "answered"
+
+
+@pytest.mark.slow
+async def test_a_call_over_ipv6(installed: Installed, tmp_path: Path) -> None:
+    """All but the UA's events, which OpenSIPS sends over IPv4 alone."""
+    text = json.dumps(site()).replace("127.0.0.1", "[::1]")
+    opensips = json.loads(re.sub(r'("events": ")\[::1\]', r"\g<1>127.0.0.1", text))
+    opensips["rtpengine"] |= {"external": "::1", "internal": "::1"}
+    opensips["pairs"][0]["media"] = "::1"
+    async with running(installed, tmp_path, opensips=opensips) as stack:
+        before = await stack.counters()
+        async with calling(stack) as caller:
+            await hears_itself(caller)
+        await stack.settled(before)
+        (cdr,) = stack.cdrs()
+        assert cdr["peer"].startswith("[::1]:")
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_each_pair_is_a_destination_and_has_a_site_file() -> None:
     files = rendered(
         pairs=[
             {"name": "a", "listen": "10.0.0.1:5070", "mi": "10.0.0.1:8070", "events": "10.0.0.1:9070"},
-            {"name": "b", "listen": "[2001:db8::1]:5071", "mi": "[2001:db8::1]:8071", "events": "[2001:db8::1]:9071"},
+            {"name": "b", "listen": "[2001:db8::1]:5071", "mi": "[2001:db8::1]:8071", "events": "10.0.0.2:9071"},
         ]
     )
     assert [row[2] for row in rows(files["dispatcher"])] == ["sip:10.0.0.1:5070", "sip:[2001:db8::1]:5071"]
@@ -96,7 +96,7 @@ def test_each_pair_is_a_destination_and_has_a_site_file() -> None:
     second = files["ua-b/ua-site.cfg"].splitlines()
     assert "socket=udp:[2001:db8::1]:5071" in second
     assert 'modparam("mi_datagram", "socket_name", "udp:[2001:db8::1]:8071")' in second
-    assert 'modparam("cfgutils", "shvset", "events=s:udp:[2001:db8::1]:9071")' in second
+    assert 'modparam("cfgutils", "shvset", "events=s:udp:10.0.0.2:9071")' in second
 
 
 def test_only_the_edge_is_an_edge() -> None:

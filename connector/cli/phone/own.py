@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from connector.config.model import MediaSettings, SipSettings
 from connector.interfaces import Clock, Leg
 from connector.leg.embedded import EmbeddedEndpoint
+from connector.sip.message import hostport
 from connector.udp.ports import PortPool
 from connector.udp.ticker import Ticker
 
@@ -34,7 +35,7 @@ async def own_phone(clock: Clock, address: str = "127.0.0.1") -> AsyncIterator[E
 
     endpoint = EmbeddedEndpoint(
         # Whom to let in must be said off loopback; nobody but ourselves.
-        SipSettings(listen=f"{address}:0", allow=(ip_network(address),)),
+        SipSettings(listen=hostport((address, 0)), allow=(ip_network(address),)),
         MediaSettings(),
         clock=clock,
         ticker=ticker,
