@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from connector.api import CallService, EngineReadiness, HttpApi, Metrics, Readiness
-from connector.call import Call, CallMonitor, Monitors, Plan, Refusals, Registry
+from connector.call import Call, CallMonitor, Monitors, Plan, Pressure, Refusals, Registry
 from connector.call.engines import Engines, SharedEngine
 from connector.config import engine_descriptors
 from connector.config.model import Flavor, Settings
@@ -103,7 +103,8 @@ class App:
         )
         self._vads: dict[SharedEngine, BatchedVadService] = {}
         self._router = Router(settings)
-        self._registry = Registry(settings.sip.max_calls, settings.sip.retry_after)
+        self._pressure = Pressure()
+        self._registry = Registry(settings.sip.max_calls, settings.sip.retry_after, self._pressure)
         self._metrics = Metrics(lambda: self._engines.statuses, lambda: self.readiness().flavors)
         self._monitor = Monitors(self._metrics, *monitors)
         self._disk = Disk()
@@ -269,7 +270,12 @@ class App:
     # ------------------------------------------------------------------ parts
 
     def _tick(self, stack: AsyncExitStack) -> None:
-        self.ticker.add(lambda due: self._metrics.ticked(self._clock.now() - due))
+        def ticked(due: float) -> None:
+            late = self._clock.now() - due
+            self._metrics.ticked(late)
+            self._pressure.ticked(late)
+
+        self.ticker.add(ticked)
         self._ticking = _beside(stack, self.ticker.run(), "ticker")
 
     def _make_endpoint(self) -> Endpoint:

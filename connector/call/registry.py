@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from connector.call.call import Call
 from connector.call.containment import outcome
+from connector.call.pressure import Pressure
 from connector.errors import Overloaded
 from connector.interfaces import Party
 
@@ -20,11 +21,15 @@ GOODBYE_SECONDS = 2.0
 
 
 class Registry:
-    """Runs calls, each in a task of its own. `cap`: calls at once; `retry_after`: seconds told to one more."""
+    """Runs calls, each in a task of its own.
 
-    def __init__(self, cap: int, retry_after: int) -> None:
+    `cap`: calls at once; `retry_after`: seconds told to one more, which is refused also while `pressure` is too high.
+    """
+
+    def __init__(self, cap: int, retry_after: int, pressure: Pressure | None = None) -> None:
         self._cap = cap
         self._retry_after = retry_after
+        self._pressure = pressure or Pressure()
         self._tasks: set[asyncio.Task[object]] = set()
         self._calls: list[Call] = []
         self._draining = False
@@ -46,6 +51,9 @@ class Registry:
             raise Overloaded("shutting down", self._retry_after)
         if len(self._calls) >= self._cap:
             raise Overloaded(f"all {self._cap} calls are taken", self._retry_after)
+        if self._pressure.too_high:
+            late = f"{self._pressure.late * 1000:.0f} ms"
+            raise Overloaded(f"the machine does not keep up: audio leaves {late} late", self._retry_after)
         self._calls.append(call)
         try:
             yield

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 GIVE_UP = Timing().give_up
 """Seconds, 64*T1 (RFC 3261 section 17.1.1.2): for an ACK, or a final response to a request of ours."""
 
+ACK_SECONDS = 8.0
+"""OpenSIPS repeats a 200 for 5 s (tm's `fr_timeout` in ua.cfg): an ACK that is not there by now does not come."""
+
 RECOVERY_SECONDS = 3.0
 """How long a re-INVITE for silent media may take, glare included."""
 
@@ -103,6 +106,7 @@ class OpenSipsLeg(SipLeg):
         self._seen: deque[int] = deque(maxlen=REMEMBERED)
         self._overtaken: deque[Request] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._ack_overdue = False
         self._recovering = False
         super().__init__(info, negotiation, audio, clock=clock, ladder=ladder, give_up=GIVE_UP, incoming=incoming)
 
@@ -142,6 +146,8 @@ class OpenSipsLeg(SipLeg):
             self.lost("OpenSIPS no longer has the call", there=session is not None)
         elif session.state is SessionState.ESTABLISHED and self._answer is not None and not self._answer.offered:
             self._take_for_acknowledged()
+        elif session.state is SessionState.CONFIRMED and self._ack_overdue:
+            self._unacknowledged()
 
     def lost(self, reason: str, *, there: bool) -> None:
         """Ends the leg: its session is gone, or of no more use but still `there`."""
@@ -267,9 +273,16 @@ class OpenSipsLeg(SipLeg):
 
     def _send_answer(self, asked: Asked, description: SessionDescription) -> None:
         self._respond(asked, 200, headers=CAPABILITIES, description=description)
-        self._timer = asyncio.get_running_loop().call_later(self._give_up, self._unacknowledged)
+        self._timer = asyncio.get_running_loop().call_later(ACK_SECONDS, self._ask_for_ack)
+
+    def _ask_for_ack(self) -> None:
+        """Asks OpenSIPS, since the event of the ACK may be lost; if that is silent, it has until `give_up`."""
+        self._ack_overdue = True
+        self._timer = asyncio.get_running_loop().call_later(self._give_up - ACK_SECONDS, self._unacknowledged)
+        self._owner.reconcile(self)
 
     def _stop_repeating(self) -> None:
+        self._ack_overdue = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

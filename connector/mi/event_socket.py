@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,12 @@ from typing import cast
 
 from connector.errors import MediaError
 
+log = logging.getLogger(__name__)
+
 Address = tuple[str, int]
+
+MOST_STRANGERS = 100
+"""Addresses of strangers that are remembered, so that each is logged once."""
 
 RECEIVE_BUFFER = 4 << 20
 """Octets of events that may wait in the socket: some thousand INVITEs."""
@@ -34,6 +40,7 @@ class EventSocket(asyncio.DatagramProtocol):
         self._sources = sources
         self._on_datagram = on_datagram
         self._transport: asyncio.BaseTransport | None = None
+        self._strangers: set[str] = set()
 
     async def open(self) -> None:
         """Binds. Raises `MediaError`."""
@@ -58,3 +65,7 @@ class EventSocket(asyncio.DatagramProtocol):
             self._on_datagram(data)
         else:
             self.counts.strangers += 1
+            if addr[0] not in self._strangers and len(self._strangers) < MOST_STRANGERS:
+                self._strangers.add(addr[0])
+                expected = ", ".join(sorted(self._sources))
+                log.warning("events are dropped: the UA has another address", extra={"of": addr[0], "ua": expected})

@@ -116,10 +116,18 @@ async def cdr(stack: Stack, call_id: str, within: float = 10.0) -> dict[str, Any
             await asyncio.sleep(0.1)
 
 
+@asynccontextmanager
+async def staged(opensips: Installed, folder: Path, pairs: int = 1) -> AsyncIterator[tuple[Stack, EmbeddedEndpoint]]:
+    """A stack and a phone; at the end nothing may be left behind."""
+    async with running(opensips, folder, pairs) as stack, own_phone(CLOCK) as phone:
+        before = await stack.counters()
+        yield stack, phone
+        await stack.settled(before)
+
+
 async def test_a_dead_connector(opensips: Installed, tmp_path: Path) -> None:
     """New calls get 503, the call in progress is ended, and the next connector needs nobody's help."""
-    async with running(opensips, tmp_path) as stack, own_phone(CLOCK) as phone:
-        before = await stack.counters()
+    async with staged(opensips, tmp_path) as (stack, phone):
         switches = [stack.service(name).pid for name in ("edge", "ua-a")]
         async with talking(phone, stack) as talker:
             died = CLOCK.now()
@@ -133,50 +141,42 @@ async def test_a_dead_connector(opensips: Installed, tmp_path: Path) -> None:
         assert (await cdr(stack, talker.call_id))["reason"].startswith("cut off")
         await answered(phone, stack, within=10)
         assert switches == [stack.service(name).pid for name in ("edge", "ua-a")]
-        await stack.settled(before)
 
 
 async def test_a_dead_ua(opensips: Installed, tmp_path: Path) -> None:
     """Its sessions are gone: the edge ends their calls, the connector its legs, and the new UA takes calls."""
-    async with running(opensips, tmp_path) as stack, own_phone(CLOCK) as phone:
-        before = await stack.counters()
+    async with staged(opensips, tmp_path) as (stack, phone):
         async with talking(phone, stack) as talker:
             stack.kill("ua-a")
             await talker.is_hung_up_on()
         record = await cdr(stack, talker.call_id)
         assert record["ended_by"] == "system"
         await answered(phone, stack, within=15)
-        await stack.settled(before)
 
 
 async def test_a_ua_that_stays_dead(opensips: Installed, tmp_path: Path) -> None:
-    async with running(opensips, tmp_path) as stack, own_phone(CLOCK) as phone:
-        before = await stack.counters()
+    async with staged(opensips, tmp_path) as (stack, phone):
         async with talking(phone, stack) as talker:
             await stack.down("ua-a")
             await talker.is_hung_up_on()
         assert (await cdr(stack, talker.call_id, within=30))["disposition"] == "answered"
         await stack.up("ua-a")
         await answered(phone, stack, within=15)
-        await stack.settled(before)
 
 
 async def test_a_restarted_rtpengine(opensips: Installed, tmp_path: Path) -> None:
     """The call lives on: the connector's re-INVITE builds its media anew."""
-    async with running(opensips, tmp_path) as stack, own_phone(CLOCK) as phone:
-        before = await stack.counters()
+    async with staged(opensips, tmp_path) as (stack, phone):
         async with talking(phone, stack) as talker:
             died = CLOCK.now()
             stack.kill("rtpengine")
             await talker.hears(after=died + 1, within=SILENT_SECONDS + 1)
             assert await stack.media() == [talker.call_id]
         assert (await cdr(stack, talker.call_id))["reason"] == "hung up"
-        await stack.settled(before)
 
 
 async def test_an_rtpengine_that_stays_dead(opensips: Installed, tmp_path: Path) -> None:
-    async with running(opensips, tmp_path) as stack, own_phone(CLOCK) as phone:
-        before = await stack.counters()
+    async with staged(opensips, tmp_path) as (stack, phone):
         async with talking(phone, stack) as talker:
             await stack.down("rtpengine")
             await talker.is_hung_up_on()
@@ -186,13 +186,11 @@ async def test_an_rtpengine_that_stays_dead(opensips: Installed, tmp_path: Path)
         assert (await cdr(stack, talker.call_id))["ended_by"] == "system"
         await stack.up("rtpengine")
         await answered(phone, stack, within=10)
-        await stack.settled(before)
 
 
 async def test_a_restarted_edge(opensips: Installed, tmp_path: Path) -> None:
     """Audio does not pass through it: the call goes on, and ends as if nothing had been."""
-    async with running(opensips, tmp_path) as stack, own_phone(CLOCK) as phone:
-        before = await stack.counters()
+    async with staged(opensips, tmp_path) as (stack, phone):
         async with talking(phone, stack) as talker:
             stack.kill("edge")
             await stack.service("edge").ready()
@@ -200,13 +198,11 @@ async def test_a_restarted_edge(opensips: Installed, tmp_path: Path) -> None:
         record = await cdr(stack, talker.call_id)
         assert record["reason"] == "hung up"
         await answered(phone, stack, within=10)
-        await stack.settled(before)
 
 
 async def test_a_caller_who_hangs_up_while_there_is_no_edge(opensips: Installed, tmp_path: Path) -> None:
     """Nobody hears his BYE, but his silence is heard."""
-    async with running(opensips, tmp_path) as stack, own_phone(CLOCK) as phone:
-        before = await stack.counters()
+    async with staged(opensips, tmp_path) as (stack, phone):
         async with talking(phone, stack) as talker:
             await stack.down("edge")
         hung_up = CLOCK.now()
@@ -215,14 +211,12 @@ async def test_a_caller_who_hangs_up_while_there_is_no_edge(opensips: Installed,
         assert CLOCK.now() - hung_up < SILENT_SECONDS
         await stack.up("edge")
         await answered(phone, stack, within=10)
-        await stack.settled(before)
 
 
 @pytest.mark.parametrize("dead", ["connector-a", "ua-a"])
 async def test_one_of_two_pairs(opensips: Installed, tmp_path: Path, dead: str) -> None:
     """New calls go to the other, and so does the very first: its caller waits 3 s at most."""
-    async with running(opensips, tmp_path, pairs=2) as stack, own_phone(CLOCK) as phone:
-        before = await stack.counters()
+    async with staged(opensips, tmp_path, pairs=2) as (stack, phone):
         async with talking(phone, stack) as one, talking(phone, stack) as other:
             await stack.down(dead)
             died = CLOCK.now()
@@ -236,4 +230,3 @@ async def test_one_of_two_pairs(opensips: Installed, tmp_path: Path, dead: str) 
             await survivor.hears(after=died + SILENT_SECONDS, within=SILENT_SECONDS + 1)
         await stack.up(dead)
         assert (await cdr(stack, cut.call_id, within=30))["ended_by"] == "system"
-        await stack.settled(before)

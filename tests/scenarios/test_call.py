@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from connector.call import State
+from connector.call import Pressure, Registry, State
 from connector.config.model import Flavor
 from connector.errors import CallFailed, EngineUnreachable, UnknownNumber
 from connector.interfaces import (
@@ -111,6 +111,24 @@ async def test_a_call_over_the_cap_is_told_when_to_try_again() -> None:
             await stage.clock.sleep(1)
             assert fourth.verbs == ["ring", "answer"]
             await stage.registry.stop()
+
+
+@virtual_time
+async def test_a_machine_that_does_not_keep_up_takes_no_more_calls_until_it_does() -> None:
+    pressure = Pressure()
+    stage = Stage(registry=Registry(cap=2, retry_after=7, pressure=pressure))
+    async with a_leg(stage.clock) as first, a_leg(stage.clock) as second:
+        pressure.ticked(0.4)
+        stage.take(first)
+        await over(stage)
+        assert first.verbs == ["reject 503 Service Unavailable after 7"]
+        assert "audio leaves 400 ms late" in stage.store.records[0].reason
+        for _ in range(50):
+            pressure.ticked(0.001)
+        stage.take(second)
+        await stage.clock.sleep(1)
+        assert second.verbs == ["ring", "answer"]
+        await stage.registry.stop()
 
 
 @virtual_time
