@@ -11,10 +11,13 @@ from typing import Annotated
 import typer
 
 from connector import config
+from connector.app import SystemClock
 from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json, print_table
 from connector.cli.doctor.engines import check_engines, engines_in_use
 from connector.cli.doctor.findings import Finding, Verdict
 from connector.cli.doctor.machine import check_media, check_port, check_python, check_records
+from connector.cli.doctor.running import check_running
+from connector.cli.doctor.softswitch import check_softswitch
 from connector.config.model import Settings
 from connector.errors import ConfigError
 
@@ -60,9 +63,13 @@ def _examine(file: Path, seconds: float) -> Iterator[Finding]:
     for warning in settings.warnings:
         cause = f"{warning.file}:{warning.line}: {warning.key}: {warning.message}"
         yield Finding("configuration", Verdict.WARNING, cause, warning.hint)
-    yield check_port("SIP port", "sip.listen", socket.SOCK_DGRAM, *settings.sip.address)
-    yield check_media(settings.media, settings.sip.address[0])
-    yield check_port("HTTP port", "http.listen", socket.SOCK_STREAM, *settings.http.address)
+    if settings.opensips is None:
+        yield check_port("SIP port", "sip.listen", socket.SOCK_DGRAM, *settings.sip.address)
+        yield check_media(settings.media, settings.sip.address[0])
+        yield check_port("HTTP port", "http.listen", socket.SOCK_STREAM, *settings.http.address)
+    else:
+        yield from check_softswitch(settings, settings.opensips)
+        yield from asyncio.run(check_running(settings, settings.opensips, SystemClock()))
     yield check_records(settings.records)
     yield from _examine_engines(settings, seconds)
 

@@ -116,6 +116,12 @@ def local_addresses() -> list[str]:
     return sorted(set(re.findall(r"\|-- (\S+)\n\s+/32 host LOCAL", routes)))
 
 
+def is_local(address: str) -> bool:
+    """Could this machine listen on `address`? An IPv6 address counts as its own: /proc lists those elsewhere."""
+    ip = ip_address(address)
+    return ip.version == 6 or ip.is_loopback or ip.is_unspecified or address in local_addresses()
+
+
 def owner(protocol: str, port: int) -> str:
     """The process that holds `port`, such as `opensips (pid 812)`; "" where /proc does not tell."""
     inodes = set(_inodes(protocol, port))
