@@ -318,12 +318,17 @@ class Route(Section):
         return " ".join(self.matcher)
 
 
+def _one_address(listen: str) -> str:
+    if ipaddress.ip_address(split_address(listen)[0]).is_unspecified:
+        raise ValueError("stands for every address, and a SIP message must name one")
+    return listen
+
+
 def _sip_socket(text: str) -> str:
     transport, separator, address = text.partition(":")
     if not separator or transport not in ("udp", "tcp"):
         raise ValueError("should be udp:ADDRESS:PORT or tcp:ADDRESS:PORT, such as udp:192.0.2.10:5060")
-    if ipaddress.ip_address(split_address(address)[0]).is_unspecified:
-        raise ValueError("stands for every address, and a SIP message must name one: list each")
+    _one_address(address)
     return text
 
 
@@ -378,7 +383,7 @@ class PairSettings(Section):
 
     name: Annotated[str, AfterValidator(_pair_name)] = "a"
     """Names it in logs and in `voxtrunk serve --pair`."""
-    listen: Listen = "127.0.0.1:5070"
+    listen: Annotated[Listen, AfterValidator(_one_address)] = "127.0.0.1:5070"
     """ADDRESS:PORT of the UA's SIP socket (UDP), which the edge sends calls to."""
     mi: Listen = "127.0.0.1:8070"
     """ADDRESS:PORT of the UA's management interface (UDP), which the connector drives it by."""

@@ -150,7 +150,7 @@ class EmbeddedEndpoint:
                     )
                 ]
             )
-        await self._socket.open(self._host, self._port)
+        self._socket.open(self._host, self._port)
 
     async def aclose(self) -> None:
         """Refuses new calls, hangs up all others, and closes. Idempotent."""

@@ -131,7 +131,7 @@ class OpenSipsEndpoint:
         self._edge = edge
         self._local = split_address(pair.listen)
         self._mi = MiClient(_reachable(split_address(pair.mi)), clock)
-        self._sessions = UaSessions(self._mi)
+        self._sessions = UaSessions(self._mi, split_address(pair.listen))
         self._events = EventSocket(split_address(pair.events), self._sources(), self._on_datagram)
         self._contact = f"sip:voxtrunk@{hostport(self._local)}"
 
@@ -161,9 +161,9 @@ class OpenSipsEndpoint:
 
     async def start(self) -> None:
         """Takes events and begins the heartbeat. OpenSIPS need not be there yet. Raises `MediaError`."""
-        await self._events.open()
+        self._events.open()
         try:
-            await self._mi.open()
+            self._mi.open()
         except MediaError:
             self._events.close()
             raise

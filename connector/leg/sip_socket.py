@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import socket
 from collections.abc import Callable
-from typing import cast
 
 from connector.errors import MediaError
 from connector.interfaces import Clock
@@ -23,8 +21,7 @@ from connector.sip.transactions import (
     Transactions,
     cancel_request,
 )
-
-log = logging.getLogger(__name__)
+from connector.udp.control import ControlSocket
 
 OnResponse = Callable[[Response | None, Address], None]
 """Takes each response to a request of ours; None: nobody answered."""
@@ -32,7 +29,7 @@ OnResponse = Callable[[Response | None, Address], None]
 NOWHERE: Address = ("", 0)
 
 
-class SipSocket(asyncio.DatagramProtocol):
+class SipSocket:
     """Datagrams to transactions, transactions to callbacks, and their timers to the event loop.
 
     `on_request(key, request, source)`, `on_ack(request, source)` and `on_unreadable(error, source)`,
@@ -59,25 +56,26 @@ class SipSocket(asyncio.DatagramProtocol):
         self._waiting: dict[Key, OnResponse] = {}
         self._unanswered: set[Key] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._transport: asyncio.DatagramTransport | None = None
+        self._socket: ControlSocket | None = None
         self._bound: Address = NOWHERE
         self._idle = asyncio.Event()
 
-    async def open(self, address: str, port: int) -> None:
+    def open(self, address: str, port: int) -> None:
         """Binds. Raises `MediaError`."""
         try:
-            await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, local_addr=(address, port))
+            self._socket = ControlSocket(self.received, local=(address, port))
         except OSError as error:
             where = hostport((address, port))
             raise MediaError(f"SIP cannot listen on {where} (UDP): {error.strerror or error}") from error
+        self._bound = self._socket.local
 
     def close(self) -> None:
         """Stops at once; nothing is sent or received after it. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._transport is not None:
-            self._transport.close()
-        self._transport = None
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
 
     async def drained(self) -> None:
         """Waits until every request of ours has its final answer."""
@@ -166,15 +164,10 @@ class SipSocket(asyncio.DatagramProtocol):
         """Whether `request` came before, another way (RFC 3261 section 8.2.2.2)."""
         return self._transactions.merged(key, request)
 
-    # ---------------------------------------------------------------- asyncio
+    # ---------------------------------------------------------------- datagrams
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-        address = transport.get_extra_info("sockname")
-        self._bound = (address[0], address[1])
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        source = (addr[0], addr[1])
+    def received(self, data: bytes, source: Address) -> None:
+        """Takes what came from `source`, a SIP message or not."""
         if not data.strip(b"\r\n\0"):
             return  # keep-alive (RFC 5626 section 3.5.1, and what phones send for it)
         try:
@@ -187,10 +180,6 @@ class SipSocket(asyncio.DatagramProtocol):
             return
         self._transactions.receive(message, source, self.clock.now())
         self._dispatch()
-
-    def error_received(self, exc: Exception) -> None:
-        # ICMP says that one peer is not there: the transaction's own timer decides.
-        log.info("SIP socket error: %s", exc)
 
     # ---------------------------------------------------------------- inside
 
@@ -222,11 +211,11 @@ class SipSocket(asyncio.DatagramProtocol):
 
     def _flush(self) -> None:
         for data, peer in self._transactions.datagrams():
-            if self._transport is not None:
-                self._transport.sendto(data, peer)
+            if self._socket is not None:
+                self._socket.send(data, peer)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         at = self._transactions.next_timeout
-        if at is not None and self._transport is not None:
+        if at is not None and self._socket is not None:
             self._timer = asyncio.get_running_loop().call_at(at, self._advance)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
-import socket
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from connector.errors import MediaError, MiRefused, MiTimeout
 from connector.interfaces import Clock
-
-log = logging.getLogger(__name__)
-
-Address = tuple[str, int]
+from connector.udp.control import ControlSocket
+from connector.udp.latch import Address
 
 REPLY_SECONDS = 0.5
 """How long an attempt waits for its reply; a healthy OpenSIPS takes a tenth of a millisecond."""
@@ -26,10 +22,9 @@ ATTEMPTS = 3
 IN_FLIGHT = 32
 """Commands under way at once: at 200 OpenSIPS' socket buffer begins to lose some."""
 
-REPEATABLE = frozenset(
-    {"uptime", "shv_set", "subscribers_list", "ua_session_list", "ua_session_reply", "ua_session_terminate"}
-)
-"""Commands that do no harm when they are done twice, so that a lost datagram need not matter."""
+REPEATABLE = frozenset({"uptime", "shv_set", "subscribers_list", "ua_session_list", "ua_session_reply", "t_uac_dlg"})
+"""Commands that do no harm when they are done twice, so that a lost datagram need not matter; `t_uac_dlg` sends
+nothing but what `UaSessions` ends sessions with."""
 
 RECEIVE_BUFFER = 1 << 20
 """Octets of replies that may wait in the socket."""
@@ -48,7 +43,7 @@ class MiCounts:
     timeouts: int = 0
 
 
-class MiClient(asyncio.DatagramProtocol):
+class MiClient:
     """Sends commands to one OpenSIPS and matches its replies, by id; other senders' datagrams never arrive.
 
     `heard`: clock time of the last reply, None before the first.
@@ -62,25 +57,20 @@ class MiClient(asyncio.DatagramProtocol):
         self._places = asyncio.Semaphore(IN_FLIGHT)
         self._first = self._next = random.randrange(1, 2**30)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._transport: asyncio.DatagramTransport | None = None
+        self._socket: ControlSocket | None = None
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Makes the socket. OpenSIPS need not be there yet. Raises `MediaError` where no route leads to it."""
-        loop = asyncio.get_running_loop()
         try:
-            # A connected socket: the kernel drops what comes from anybody else.
-            transport, _ = await loop.create_datagram_endpoint(lambda: self, remote_addr=self.server)
+            self._socket = ControlSocket(self._received, remote=self.server, buffer=RECEIVE_BUFFER)
         except OSError as error:
             raise MediaError(f"MI {_printed(self.server)}: {error.strerror or error}") from error
-        self._transport = transport
-        receiving = cast(socket.socket, transport.get_extra_info("socket"))
-        receiving.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
     def close(self) -> None:
         """Stops at once; commands under way fail with `MiTimeout`. Idempotent."""
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
         for reply in self._waiting.values():
             if not reply.done():
                 reply.set_exception(MiTimeout("MI was closed"))
@@ -116,16 +106,14 @@ class MiClient(asyncio.DatagramProtocol):
                     self._waiting.pop(number, None)
 
     def _send(self, number: int, command: str, parameters: dict[str, str | int | list[str]]) -> None:
-        if self._transport is None:
+        if self._socket is None:
             raise MiTimeout("MI is closed")
         request = {"jsonrpc": "2.0", "method": command, "id": number, "params": parameters}
         if not parameters:
             del request["params"]
-        self._transport.sendto(json.dumps(request).encode())
+        self._socket.send(json.dumps(request).encode())
 
-    # ---------------------------------------------------------------- asyncio
-
-    def datagram_received(self, data: bytes, addr: Address) -> None:
+    def _received(self, data: bytes, source: Address) -> None:
         try:
             number, result = _parse_reply(data)
         except ValueError:
@@ -142,10 +130,6 @@ class MiClient(asyncio.DatagramProtocol):
             reply.set_exception(result)
         else:
             reply.set_result(result)
-
-    def error_received(self, exc: Exception) -> None:
-        # ICMP says that nobody listens there: the command's own deadline decides.
-        log.debug("MI socket error: %s", exc)
 
 
 def _parse_reply(data: bytes) -> tuple[int, Any]:

@@ -26,7 +26,7 @@ Bencode = int | str | list["Bencode"] | dict[str, "Bencode"]
 async def mi_of(listen: str, clock: Clock) -> AsyncIterator[MiClient]:
     """An MI client of the OpenSIPS whose management interface is at `listen` (ADDRESS:PORT)."""
     client = MiClient(split_address(listen), clock)
-    await client.open()
+    client.open()
     try:
         yield client
     finally:

@@ -151,8 +151,8 @@ async def connector_at(ua: Ua) -> AsyncIterator[Connector]:
     )
     ticking = asyncio.create_task(ticker.run())
     await endpoint.start()
-    await mi.open()
-    connector = Connector(endpoint, inbox, UaSessions(mi), f"sip:1000@{ua.pair.listen}")
+    mi.open()
+    connector = Connector(endpoint, inbox, UaSessions(mi, _address(ua.pair.listen)), f"sip:1000@{ua.pair.listen}")
     try:
         await connector.ready()
         yield connector

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -303,7 +304,11 @@ class FakeOpenSips(asyncio.DatagramProtocol):
                 return self._list(parameters.get("key"))
             case "ua_session_client_start":
                 return self._start(parameters)
-            case "ua_session_reply" | "ua_session_update" | "ua_session_terminate":
+            case "t_uac_dlg":
+                return self._message(parameters)
+            case "ua_session_terminate":
+                raise AssertionError("of OpenSIPS' processes the SIP worker alone may end sessions")
+            case "ua_session_reply" | "ua_session_update":
                 far = self.sessions.get(parameters["key"])
                 if far is None:
                     raise MiFailure(500, "Failed to send")
@@ -360,10 +365,19 @@ class FakeOpenSips(asyncio.DatagramProtocol):
             far.our_invite, far.state = True, SessionState.MODIFIED
         self._heard(far, method, method, parameters)
 
-    def _terminate(self, far: FarEnd, parameters: dict[str, Any]) -> None:
-        assert set(parameters) == {"key"}, "ua_session_terminate with headers sends uninitialised memory"
-        if far.state < SessionState.CONFIRMED and not far.our_invite:
-            raise MiFailure(500, "Failed to terminate session")
+    def _message(self, parameters: dict[str, Any]) -> Any:
+        """The MESSAGE that ua.cfg sends to itself."""
+        assert set(parameters) == {"method", "ruri", "headers"}
+        assert parameters["method"] == "MESSAGE"
+        key = re.search(r"^X-Voxtrunk-Session: (\S+)\r$", parameters["headers"], re.MULTILINE)
+        assert key is not None
+        far = self.sessions.get(key[1])
+        if far is None or (far.state < SessionState.CONFIRMED and not far.our_invite):
+            return {"Status": "481 Call/Transaction Does Not Exist", "Message": ""}
+        self._terminate(far)
+        return {"Status": "200 OK", "Message": ""}
+
+    def _terminate(self, far: FarEnd) -> None:
         if far.state is not SessionState.TERMINATED:
             self._heard(far, "BYE", "BYE", {})
         if far.open_request is not None and not far.answered:

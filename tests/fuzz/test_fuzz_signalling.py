@@ -158,7 +158,7 @@ async def test_an_endpoint_under_fire_keeps_the_call_beside(tag: str) -> None:
             corpus += [text.encode() for text in composed]
         socket: SipSocket = callee.endpoint._socket
         for index in range(ENDPOINT_MESSAGES // 2):
-            socket.datagram_received(drawn(rng, corpus), ("127.0.0.1", 9))
+            socket.received(drawn(rng, corpus), ("127.0.0.1", 9))
             if index % 100 == 0:
                 phone.send(drawn(rng, corpus))
                 phone.send(phone.compose("INFO", to=to, cseq=index + 10))

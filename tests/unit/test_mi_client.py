@@ -49,7 +49,7 @@ async def facing(serve: Serve) -> AsyncIterator[tuple[MiClient, Server]]:
     loop = asyncio.get_running_loop()
     transport, server = await loop.create_datagram_endpoint(lambda: Server(serve), local_addr=("127.0.0.1", 0))
     client = MiClient(transport.get_extra_info("sockname"), LoopClock())
-    await client.open()
+    client.open()
     try:
         yield client, server
     finally:
@@ -167,7 +167,7 @@ async def test_replies_with_unknown_ids_or_of_strangers_change_nothing() -> None
         )
         answering = asyncio.create_task(mi.call("uptime", a=1))
         await asyncio.sleep(0)
-        ours = mi._transport.get_extra_info("sockname")  # type: ignore[union-attr]
+        ours = mi._socket.local  # type: ignore[union-attr]
         stranger.sendto(json.dumps({"id": mi._first, "result": "forged"}).encode(), ours)
         assert await answering == {"a": 1}
         await asyncio.sleep(0.1)
@@ -204,7 +204,7 @@ async def test_an_opensips_that_starts_later_is_reached_by_the_same_client() -> 
     transport.close()
     await asyncio.sleep(0)
     mi = MiClient(address, LoopClock())
-    await mi.open()
+    mi.open()
     waiting = asyncio.create_task(mi.call("uptime", a=1))
     await asyncio.sleep(0.1)  # refused by ICMP
     transport, _ = await loop.create_datagram_endpoint(lambda: Server(echo), local_addr=address)

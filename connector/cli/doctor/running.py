@@ -340,7 +340,7 @@ async def _counts(settings: Settings, opensips: OpenSipsSettings, stack: Stack, 
 async def _sessions(settings: Settings, pair: PairSettings, ua: MiClient) -> Finding:
     check = f"sessions of pair {pair.name}"
     try:
-        sessions = len(await UaSessions(ua).all())
+        sessions = len(await UaSessions(ua, split_address(pair.listen)).all())
     except MiError:
         return Finding(check, Verdict.SKIPPED, "too many calls for a list of them")
     listed = (await _http(settings, pair, "/v1/calls")).get("calls")
