@@ -280,13 +280,13 @@ class Cascade:
             resumed = self._say_unasked(" ".join(stopped.rest))
             resumed.actions = stopped.actions
 
-    def _over(self, exchange: Exchange) -> None:
-        """The voice was heard to its end, or there was nothing to say."""
+    def _over(self, exchange: Exchange, heard_seconds: float) -> None:
+        """The voice was heard to its end or to that of the media, or there was nothing to say."""
         self._exchange = None
         self._machine.apply(TurnEvent.REPLY_OVER)
         if not self._flavor.turn.barge_in:
             self._endpointing.reset()
-        self._record(exchange, math.inf, interrupted=False)
+        self._record(exchange, heard_seconds, interrupted=False)
         for action in exchange.actions:
             self._observer.act(action)
 
@@ -319,11 +319,12 @@ class Cascade:
             exchange.fail(error)
         if exchange.error is not None:
             await self._apologise(exchange)
+        heard = math.inf
         if exchange.timing.first_audio is not None:
             self._port.finish(exchange.generation.number)
-            await self._port.played(exchange.generation.number)
+            heard = (await self._port.played(exchange.generation.number)).seconds
         if exchange.generation.live:
-            self._over(exchange)
+            self._over(exchange, heard)
 
     async def _transcribe(self, exchange: Exchange) -> None:
         """Turns what is left of the input as audio into words."""

@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -59,6 +59,11 @@ class Asterisk:
         self._enter = enter
 
     @property
+    def command(self) -> Sequence[str]:
+        """What runs `asterisk` so that it talks to this instance; its arguments follow."""
+        return (*self._enter, "asterisk", "-C", str(self._inside / "asterisk.conf"))
+
+    @property
     def out(self) -> Path:
         """Folder of the recordings."""
         return self.folder / "out"
@@ -66,7 +71,7 @@ class Asterisk:
     async def cli(self, command: str) -> str:
         """Runs a command of Asterisk's console and returns what it prints."""
         process = await asyncio.create_subprocess_exec(
-            *self._enter, "asterisk", "-C", str(self._inside / "asterisk.conf"), "-rx", command,
+            *self.command, "-rx", command,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         output, _ = await process.communicate()
@@ -106,6 +111,7 @@ def _configuration(
             astdbdir => {inside}/db
             [options]
             nofork = yes
+            entityid = 02:00:00:00:00:01
             """,
         "modules.conf": """
             [modules]
@@ -206,11 +212,13 @@ def _configuration(
 
 
 @asynccontextmanager
-async def running(trunk: str, dialplan: str, *, auth: Mapping[str, str] | None = None) -> AsyncIterator[Asterisk]:
+async def running(
+    trunk: str, dialplan: str, *, auth: Mapping[str, str] | None = None, pjsip: str = ""
+) -> AsyncIterator[Asterisk]:
     """Runs Asterisk with `trunk` (ADDRESS:PORT) as its peer and `dialplan` as extensions.conf.
 
     `dialplan` may use {out} for the folder of recordings and defines context `scripts`, and
-    `inbound` where the peer calls or transfers.
+    `inbound` where the peer calls or transfers. `pjsip`: the whole of pjsip.conf in place of the usual one.
     """
     found = installation()
     assert found is not None, missing_reason()
@@ -221,6 +229,8 @@ async def running(trunk: str, dialplan: str, *, auth: Mapping[str, str] | None =
     _configuration(
         folder, inside, sip_port, rtp_first, trunk, auth or {}, dialplan.replace("{out}", str(inside / "out"))
     )
+    if pjsip:
+        (folder / "pjsip.conf").write_text(pjsip)
     log = (folder / "console").open("wb")
     process = await asyncio.create_subprocess_exec(
         *enter, "asterisk", "-f", "-C", str(inside / "asterisk.conf"), "-vvv",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 import tempfile
 import wave
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from connector.audio import Audio, Samples
-from tests.e2e.asterisk import free_port
+from tests.e2e.opensips import free_port
 
 MODULES = Path("/usr/lib/baresip/modules")
 
@@ -78,20 +79,31 @@ class Baresip:
         return max(self.folder.glob("dump-*-dec.wav"))
 
 
-def _tone(hertz: float, seconds: float) -> Samples:
-    time = np.arange(int(seconds * 8000)) / 8000
+def _tone(hertz: float, seconds: float, rate: int) -> Samples:
+    time = np.arange(int(seconds * rate)) / rate
     return (8000 * np.sin(2 * np.pi * hertz * time)).astype(np.int16)
 
 
 @asynccontextmanager
-async def running(speech: Audio | None = None) -> AsyncIterator[Baresip]:
-    """Runs baresip on loopback. It says `speech` (8 kHz), or else a tone of 1000 Hz for a minute."""
+async def running(
+    speech: Audio | None = None,
+    *,
+    user: str = "baresip",
+    account: str = "",
+    modules: Sequence[str] = (),
+    rate: int = 8000,
+) -> AsyncIterator[Baresip]:
+    """Runs baresip on loopback as `user`. It says `speech` (at `rate`), or else a tone of 1000 Hz for a minute.
+
+    `account`: parameters of its account, such as `;audio_codecs=G722/16000/1`; `modules`: those that they need.
+    """
     folder = Path(tempfile.mkdtemp(prefix="voxtrunk-baresip-"))
-    sip_port, control, rtp = free_port(), free_port(), 20_000 + 2 * (free_port() % 4_000)
+    sip_port, control = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+    rtp = 20_000 + 2 * (sip_port % 4_000)
     with wave.open(str(folder / "speech.wav"), "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", ""))
-        file.writeframes((speech.samples if speech else _tone(1000.0, 60.0)).tobytes())
-    modules = ["account.so", "menu.so", "ctrl_tcp.so", "g711.so", "aufile.so", "aubridge.so", "sndfile.so"]
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes((speech.samples if speech else _tone(1000.0, 60.0, rate)).tobytes())
+    loaded = [*modules, "account.so", "menu.so", "ctrl_tcp.so", "g711.so", "aufile.so", "aubridge.so", "sndfile.so"]
     (folder / "config").write_text(
         "\n".join(
             [
@@ -102,15 +114,15 @@ async def running(speech: Audio | None = None) -> AsyncIterator[Baresip]:
                 "audio_player aubridge,sink",
                 "audio_alert aubridge,alert",
                 "audio_txmode thread",
-                "ausrc_srate 8000",
-                "auplay_srate 8000",
+                f"ausrc_srate {rate}",
+                f"auplay_srate {rate}",
                 "ausrc_channels 1",
                 "auplay_channels 1",
                 "net_interface 127.0.0.1",
                 f"ctrl_tcp_listen 127.0.0.1:{control}",
                 f"snd_path {folder}",
                 f"module_path {MODULES}",
-                *(f"module {name}" for name in modules if name not in ("account.so", "menu.so", "ctrl_tcp.so")),
+                *(f"module {name}" for name in loaded if name not in ("account.so", "menu.so", "ctrl_tcp.so")),
                 "module_app account.so",
                 "module_app menu.so",
                 "module_app ctrl_tcp.so",
@@ -118,12 +130,13 @@ async def running(speech: Audio | None = None) -> AsyncIterator[Baresip]:
         )
         + "\n"
     )
-    (folder / "accounts").write_text("<sip:baresip@127.0.0.1>;regint=0\n")
+    (folder / "accounts").write_text(f"<sip:{user}@127.0.0.1>;regint=0{account}\n")
     log = (folder / "console").open("wb")
     process = await asyncio.create_subprocess_exec(
         "baresip", "-4", "-f", str(folder), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
     )
     reading: asyncio.Task[None] | None = None
+    writer: asyncio.StreamWriter | None = None
     try:
         for _ in range(100):
             try:
@@ -137,8 +150,9 @@ async def running(speech: Audio | None = None) -> AsyncIterator[Baresip]:
         phone = Baresip(folder, sip_port, reader, writer)
         reading = asyncio.create_task(phone.read())
         yield phone
-        writer.close()
     finally:
+        if writer is not None:
+            writer.close()
         if process.returncode is None:
             process.terminate()
             try:

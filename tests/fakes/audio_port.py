@@ -51,6 +51,7 @@ class FakeAudioPort:
         self._finished = False
         self._cleared = False
         self._paused = False
+        self._ended = False
         self._waiting: list[tuple[int, asyncio.Future[Position]]] = []
         self._ticking: asyncio.Task[None] | None = None
         self.voice: deque[tuple[float, int]] = deque(maxlen=MEMORY)
@@ -157,6 +158,11 @@ class FakeAudioPort:
             return await future
         return self.position
 
+    def end(self) -> None:
+        """The media is over before the pipeline is: nothing more is heard, and nobody waits in `played` for it."""
+        self._ended = True
+        self._settle()
+
     # ------------------------------------------------------------------ the playout
 
     async def _tick(self) -> None:
@@ -181,7 +187,8 @@ class FakeAudioPort:
     def _emit(self) -> None:
         now = self._clock.now()
         samples = self._silence
-        due = not self._paused and (self._pending >= self._size or (self._finished and self._pending > 0))
+        going = not self._paused and not self._ended
+        due = going and (self._pending >= self._size or (self._finished and self._pending > 0))
         if due:
             samples = self._take()
             self.voice.append((now, self._generation))
@@ -216,7 +223,7 @@ class FakeAudioPort:
     def _is_over(self, generation: int) -> bool:
         if generation != self._generation:
             return generation < self._generation
-        return self._cleared or (self._finished and not self._pending)
+        return self._ended or self._cleared or (self._finished and not self._pending)
 
     def _settle(self) -> None:
         waiting, self._waiting = self._waiting, []

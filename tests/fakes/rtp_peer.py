@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class RtpPeer:
         self._socket.bind((address, port))
         self.local: tuple[str, int] = self._socket.getsockname()
 
-    def __enter__(self) -> RtpPeer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

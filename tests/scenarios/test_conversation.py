@@ -630,6 +630,22 @@ async def test_a_call_that_ends_in_mid_reply_says_what_was_heard() -> None:
 
 
 @virtual_time
+async def test_a_reply_whose_media_ends_says_what_was_heard() -> None:
+    """The leg closes its media before the call cancels the pipeline."""
+    reply = "We are open from nine to five on every working day."
+    async with Conversation(answers={"opening hours": [reply]}) as talk:
+        await talk.says("opening hours")
+        await talk.until_voice()
+        await talk.clock.sleep(1)
+        talk.port.end()
+        await talk.notes.wait_for_turns(1)
+        [turn] = talk.notes.turns
+        assert not turn.interrupted
+        assert reply.startswith(turn.spoken)
+        assert 0 < len(turn.spoken) < len(reply)
+
+
+@virtual_time
 async def test_a_defect_in_an_engine_ends_the_conversation_and_not_silently() -> None:
     def defect(text: str) -> list[str]:
         raise ZeroDivisionError(text)
