@@ -314,7 +314,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.stack", description="Measure the whole stack under load.")
     parser.add_argument("--rate", type=int, default=30, help="new calls per second")
     parser.add_argument("--seconds", type=int, default=60, help="for how long")
-    parser.add_argument("--hold", type=float, default=3.0, help="seconds that each of them is held")
+    parser.add_argument("--hold", type=float, default=1.0, help="seconds that each of them is held")
     parser.add_argument("--concurrent", type=int, default=50, help="calls at once")
     parser.add_argument("--no-ramp", action="store_true", help="leave out the search for the limit")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and recordings in this new folder")

@@ -169,9 +169,7 @@ class Call:
         self._pipeline = await plan.pipeline(self._leg.audio, self)
         self._state.apply(Event.ANSWER)
         await self._leg.answer()
-        self.recorder.start(self._leg.audio)
-        self._monitor.answered(self.info, plan.flavor.name)
-        log.info("call answered", extra=self._fields(flavor=plan.flavor.name))
+        self._answered()
         await self._established.wait()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._limit(plan.flavor.max_seconds), name="call limit")
@@ -194,6 +192,7 @@ class Call:
         match event:
             case Established():
                 self._state.apply(Event.ESTABLISH)
+                self._answered()  # a leg may learn of the ACK, and of a BYE, before `answer` returns
                 self._established.set()
             case Digit():
                 if self._pipeline is not None:
@@ -211,6 +210,13 @@ class Call:
                 self._state.apply(Event.TERMINATE)
                 self._ending = self._ending or ending
                 self._over.set()
+
+    def _answered(self) -> None:
+        """Notes that the call was answered, once."""
+        if not self.recorder.answered:
+            self.recorder.start(self._leg.audio)
+            self._monitor.answered(self.info, self.recorder.flavor or "")
+            log.info("call answered", extra=self._fields(flavor=self.recorder.flavor))
 
     def _hold(self, held: bool) -> None:
         log.info("call held" if held else "call resumed", extra=self._fields())

@@ -121,7 +121,7 @@ class OpenSipsLeg(SipLeg):
         await super().answer()
         if self._last is not None:
             await asyncio.wait({self._last})
-        if self._phase is Phase.ENDED:
+        if self._phase is Phase.ENDED and not self._was_up:
             raise ProtocolError("the call ended before its answer")
 
     # ---------------------------------------------------------------- what the endpoint hands over

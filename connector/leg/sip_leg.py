@@ -162,6 +162,8 @@ class SipLeg(ABC):
         self._pending: set[asyncio.Future[Response]] = set()
         self._referred: asyncio.Future[int] | None = None
         self._held = False
+        self._was_up = False
+        """Whether it was ever established."""
         self._media_address: Address = ("0.0.0.0", 0)  # noqa: S104  (learn it from the first packet)
         self._handlers: dict[str, Callable[[Asked], None]] = {
             "INVITE": self._on_invite,
@@ -174,7 +176,7 @@ class SipLeg(ABC):
         audio.on_timeout = self._on_media_timeout
         audio.on_failure = self._on_media_failure
         if incoming is None:
-            self._events.emit(Established())
+            self._set_up()
             self._configure()
 
     # ---------------------------------------------------------------- how messages travel
@@ -364,7 +366,7 @@ class SipLeg(ABC):
             return
         if self._phase is Phase.ANSWERED:
             self._step(Step.ACKNOWLEDGE)
-            self._events.emit(Established())
+            self._set_up()
         if answer.offered:
             try:
                 self._negotiation.accept(description_of(ack))
@@ -485,6 +487,10 @@ class SipLeg(ABC):
             self._phase = PHASES[self._phase, step]
         except KeyError:
             raise ProtocolError(f"{step.name} in phase {self._phase.name}") from None
+
+    def _set_up(self) -> None:
+        self._was_up = True
+        self._events.emit(Established())
 
     def _need_established(self) -> None:
         if self._phase is not Phase.ESTABLISHED:
