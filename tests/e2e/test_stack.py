@@ -19,7 +19,7 @@ from connector.cli.phone.own import own_phone
 from connector.config.model import split_address
 from connector.errors import CallFailed, MiError
 from connector.sip.message import Address, hostport
-from tests.e2e import sipp
+from tests.e2e import command, sipp
 from tests.e2e.opensips import Installed, Stack, configured, installations, running, site
 from tests.fakes.engines import tone
 from tests.fakes.homer import capturing
@@ -102,9 +102,13 @@ async def test_a_call_over_ipv6(installed: Installed, tmp_path: Path) -> None:
         before = await stack.counters()
         async with calling(stack) as caller:
             await hears_itself(caller)
+        async with calling(stack) as caller:
+            done = await command.run("calls", "hangup", "--all", "--yes", cwd=tmp_path)
+            assert done.status == 0, done.errors
+            assert await caller.wait_for_end(5)
         await stack.settled(before)
-        (cdr,) = stack.cdrs()
-        assert cdr["peer"].startswith("[::1]:")
+        for cdr in stack.cdrs():
+            assert cdr["peer"].startswith("[::1]:")
 
 
 @pytest.mark.slow
