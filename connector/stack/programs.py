@@ -34,7 +34,7 @@ Debian and Ubuntu carry it:
 
 One that is installed elsewhere is named with RTPENGINE_BIN=/path/to/rtpengine."""
 
-VERSION_SECONDS = 10.0
+VERSION_SECONDS = 30.0
 """How long a program may take to say its version."""
 
 

@@ -57,7 +57,8 @@ async def test_the_messages_of_a_call_arrive(opensips: Installed, transport: str
 
     # Between caller and edge.
     outside = caller_side(homer, call_id, edge, ua)
-    assert list(dict.fromkeys(outside)) == ["INVITE", "100 INVITE", "180 INVITE", "200 INVITE", "ACK", "BYE", "200 BYE"]
+    # Copies come from several processes, in any order.
+    assert set(outside) == {"INVITE", "100 INVITE", "180 INVITE", "200 INVITE", "ACK", "BYE", "200 BYE"}
     for name, packet in outside.items():
         ours, theirs = (packet.source, packet.target) if name[0].isdigit() else (packet.target, packet.source)
         assert ours == edge, name
@@ -84,7 +85,7 @@ def by_words(homer: Homer, call_id: str, ua: tuple[str, int]) -> dict[str, list[
 
 
 def caller_side(homer: Homer, call_id: str, edge: tuple[str, int], ua: tuple[str, int]) -> dict[str, HepPacket]:
-    """What went between caller and edge, in order; of a repeated message the first copy."""
+    """What went between caller and edge; of a repeated message the first copy."""
     found: dict[str, HepPacket] = {}
     for packet in homer.packets:
         if packet.sip.headers.get("Call-ID") == call_id and ua not in (packet.source, packet.target):
