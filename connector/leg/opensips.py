@@ -381,8 +381,9 @@ class OpenSipsEndpoint:
         return f"OpenSIPS sends no {EVENT} to {self._pair.events}: was ua-site.cfg written for another pair?"
 
     def reconcile(self, leg: OpenSipsLeg) -> None:
-        self._checked[leg.key] = self._clock.now()
-        self.spawn(self._quietly(self._check(leg)))
+        if self._legs.get(leg.key) is leg:
+            self._checked[leg.key] = self._clock.now()
+            self.spawn(self._quietly(self._check(leg)))
 
     async def _check(self, leg: OpenSipsLeg) -> None:
         session = await self._sessions.find(leg.key)

@@ -10,6 +10,7 @@ from typing import Any
 
 from connector.errors import MediaError, MiRefused, MiTimeout
 from connector.interfaces import Clock
+from connector.sip.message import hostport
 from connector.udp.control import ControlSocket
 from connector.udp.latch import Address
 
@@ -64,7 +65,7 @@ class MiClient:
         try:
             self._socket = ControlSocket(self._received, remote=self.server, buffer=RECEIVE_BUFFER)
         except OSError as error:
-            raise MediaError(f"MI {_printed(self.server)}: {error.strerror or error}") from error
+            raise MediaError(f"MI {hostport(self.server)}: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Stops at once; commands under way fail with `MiTimeout`. Idempotent."""
@@ -100,7 +101,7 @@ class MiClient:
                     if reply.done():
                         return reply.result()
                 self.counts.timeouts += 1
-                raise MiTimeout(f"MI {_printed(self.server)} did not answer {command}")
+                raise MiTimeout(f"MI {hostport(self.server)} did not answer {command}")
             finally:
                 for number in ids:
                     self._waiting.pop(number, None)
@@ -147,7 +148,3 @@ def _parse_reply(data: bytes) -> tuple[int, Any]:
     if not isinstance(error, dict) or type(error.get("code")) is not int:
         raise ValueError("neither a result nor an error")
     return reply["id"], MiRefused(error["code"], str(error.get("message", "")))
-
-
-def _printed(address: Address) -> str:
-    return f"{address[0]}:{address[1]}"

@@ -4,7 +4,7 @@
   "content type" of a body, an empty one where there is none: `content_type` is whole header lines.
 - Optional parameters are taken in fixed combinations only; body and content_type together always are.
 - A list of all sessions' time-outs is changed without a lock, and OpenSIPS crashes where two of its processes
-  do that at once: some times an hour at 30 calls per second. So ua.cfg has one worker, which begins sessions,
+  do that at once: within minutes at 30 calls per second. So ua.cfg has one worker, which begins sessions,
   takes BYEs, and also ends sessions when the UA sends itself a MESSAGE: MI's own `ua_session_terminate` is never
   used, it would run in a process of MI's.
 """

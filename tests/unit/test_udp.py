@@ -1,4 +1,4 @@
-"""The ticker's schedule, the port pool and latching."""
+"""The ticker's schedule, the port pool, latching and control sockets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from connector.errors import MediaError
 from connector.rtp.packet import RtpPacket
+from connector.udp.control import BATCH, ControlSocket
 from connector.udp.latch import GRACE_SECONDS, PROBATION, Address, Latch, Trust
 from connector.udp.ports import QUARANTINE_SECONDS, PortPool
 from connector.udp.ticker import CATCH_UP, Schedule, Ticker
@@ -183,3 +184,42 @@ def test_an_attacker_who_was_first_is_dropped_when_the_negotiated_peer_speaks() 
     assert latch.accepts(PEER, packet(500), 2.0)
     assert latch.destination == PEER
     assert not any(latch.accepts(ATTACKER, packet(n), 3.0) for n in range(10, 60))
+
+
+# ------------------------------------------------------------------------------------ control sockets
+
+
+async def test_signalling_is_read_several_datagrams_at_a_time_and_in_order() -> None:
+    heard: list[bytes] = []
+    turns: list[int] = []
+    server = ControlSocket(lambda data, source: heard.append(data), local=("127.0.0.1", 0))
+    client = ControlSocket(lambda data, source: None, remote=server.local)
+    sent = [bytes([number]) for number in range(3 * BATCH)]
+    for data in sent:
+        client.send(data)
+    while len(heard) < len(sent):
+        await asyncio.sleep(0)
+        turns.append(len(heard))
+    assert heard == sent
+    assert max(after - before for before, after in zip([0, *turns], turns, strict=False)) == BATCH
+    server.close()
+    client.close()
+
+
+async def test_a_connected_socket_hears_its_peer_alone_and_outlives_its_absence() -> None:
+    heard: list[bytes] = []
+    peer = ControlSocket(lambda data, source: peer.send(data, source), local=("127.0.0.1", 0))
+    server, stranger = peer.local, ControlSocket(lambda data, source: None, local=("127.0.0.1", 0))
+    ours = ControlSocket(lambda data, source: heard.append(data), remote=server)
+    stranger.send(b"forged", ours.local)
+    peer.close()
+    ours.send(b"to nobody")
+    ours.send(b"ICMP has said so by now")
+    peer = ControlSocket(lambda data, source: peer.send(data, source), local=server)
+    async with asyncio.timeout(5):
+        while not heard:
+            ours.send(b"again")
+            await asyncio.sleep(0)
+    assert set(heard) == {b"again"}
+    for one in (peer, stranger, ours):
+        one.close()
