@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -18,10 +19,11 @@ from connector.call.engines import Engines, SharedEngine
 from connector.config import engine_descriptors
 from connector.config.model import Flavor, Settings
 from connector.errors import Overloaded
-from connector.host import BatchedVadService, LocalEngineHost
+from connector.host import BatchedAudioService, BatchedVadService, LocalEngineHost
 from connector.interfaces import (
     Action,
     AudioPort,
+    AudioProcessor,
     CallInfo,
     Clock,
     EngineContext,
@@ -43,9 +45,11 @@ from connector.leg.opensips import OpenSipsEndpoint, edge_uri
 from connector.pipeline.cascade import Cascade, CascadeEngines
 from connector.pipeline.echo import Echo
 from connector.pipeline.facts import personal
-from connector.record import Archive, CallRecorder, Disk, FileCdrStore, Journals
+from connector.pipeline.processed import processed
+from connector.record import Archive, CallRecorder, Disk, FileCdrStore, Journals, load_format
 from connector.routing import Router
 from connector.sip.message import hostport
+from connector.udp import timer
 from connector.udp.ports import PortPool
 from connector.udp.ticker import Ticker
 
@@ -63,6 +67,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def sleep_until(self, at: float) -> None:
+        await timer.sleep_until(at)
 
 
 def settle() -> None:
@@ -102,10 +109,16 @@ class App:
             self._clock,
         )
         self._vads: dict[SharedEngine, BatchedVadService] = {}
+        self._processing: dict[SharedEngine, BatchedAudioService] = {}
         self._router = Router(settings)
         self._pressure = Pressure()
         self._registry = Registry(settings.sip.max_calls, settings.sip.retry_after, self._pressure)
-        self._metrics = Metrics(lambda: self._engines.statuses, lambda: self.readiness().flavors)
+        self._metrics = Metrics(
+            lambda: self._engines.statuses,
+            lambda: self.readiness().flavors,
+            lambda: [call.counters for call in self._registry.calls],
+            lambda: self.ticker.skipped,
+        )
         self._monitor = Monitors(self._metrics, *monitors)
         self._disk = Disk()
         self._store = FileCdrStore(settings.records.directory, self._disk)
@@ -150,6 +163,7 @@ class App:
         """
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._disk.aclose)
+            await self._disk.run(partial(load_format, self.settings.records.format))
             self._journals.recover()
             stack.push_async_callback(self._journals.aclose)
             _beside(stack, self._journals.run(), "journals")
@@ -249,7 +263,16 @@ class App:
             watched = _Watched(observer, lambda: self._engines.suspect(flavor))
             return Cascade(flavor, self._cascade_engines(flavor), port, watched, self._clock)
 
-        return echo if flavor.pipeline == "echo" else cascade
+        make = echo if flavor.pipeline == "echo" else cascade
+        choice = flavor.engines.get(EngineKind.AUDIO)
+        if choice is None:
+            return make
+        shared = self._engines.shared(choice)
+
+        async def heard(port: AudioPort, observer: PipelineObserver) -> Pipeline:
+            return await processed(make, self._audio(shared), port, observer)
+
+        return heard
 
     def _cascade_engines(self, flavor: Flavor) -> CascadeEngines:
         shared = {kind: self._engines.shared(choice) for kind, choice in flavor.engines.items()}
@@ -266,6 +289,12 @@ class App:
         if shared not in self._vads:
             self._vads[shared] = BatchedVadService(cast(Vad, shared.engine))
         return self._vads[shared]
+
+    def _audio(self, shared: SharedEngine) -> BatchedAudioService:
+        """The one service of this engine: all calls in one batch."""
+        if shared not in self._processing:
+            self._processing[shared] = BatchedAudioService(cast(AudioProcessor, shared.engine), self._clock)
+        return self._processing[shared]
 
     # ------------------------------------------------------------------ parts
 
@@ -314,7 +343,10 @@ class App:
     async def _close_engines(self) -> None:
         for vad in self._vads.values():
             await vad.aclose()
+        for processing in self._processing.values():
+            await processing.aclose()
         self._vads.clear()
+        self._processing.clear()
         await self._engines.aclose()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ FRAME_SECONDS = 0.02
 """Duration of one frame and of one RTP packet (ptime 20 ms, RFC 3551 section 4.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Audio:
+class Audio(NamedTuple):
     """A stretch of mono PCM: `samples` of shape (n,) int16 at `rate` Hz."""
 
     samples: Samples
@@ -27,8 +26,7 @@ class Audio:
         return len(self.samples) / self.rate
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """20 ms of what a party sent, in playing order, after concealment.
 
     `samples`: shape (rate * 0.02,) int16. `rate`: Hz, the codec's own. `time`: media time of the

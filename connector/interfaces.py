@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from connector.audio import Audio, Frame
+from connector.audio import Audio, Frame, Samples
 
 # --------------------------------------------------------------------------------------- time
 
@@ -32,6 +32,9 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Waits `seconds` on this clock."""
+
+    async def sleep_until(self, at: float) -> None:
+        """Waits until clock time `at`, as exactly as can be; at once where that has passed."""
 
 
 # --------------------------------------------------------------------------------------- audio
@@ -57,7 +60,10 @@ class Position:
 
 
 class AudioTap(Protocol):
-    """Sees both directions as they were on the wire: after concealment, and at emission."""
+    """Sees both directions as they were on the wire: after concealment, and at emission.
+
+    It may keep frames: their samples do not change.
+    """
 
     def received(self, frame: Frame, at: float) -> None:
         """The far end's `frame`; its packet arrived at clock time `at` (or would have, when concealed)."""
@@ -300,10 +306,20 @@ class SendDtmf:
     digits: str
 
 
-Action = HangUp | Transfer | SendDtmf
+@dataclass(frozen=True, slots=True)
+class PauseRecording:
+    """Keep nothing of what is said or keyed from now on, at once: such as card numbers (PCI DSS)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRecording:
+    """Record again once what was said has been heard."""
+
+
+Action = HangUp | Transfer | SendDtmf | PauseRecording | ResumeRecording
 """What an engine may ask of the call."""
 
-ReplyEvent = TextDelta | IntentMatched | HangUp | Transfer | SendDtmf
+ReplyEvent = TextDelta | IntentMatched | Action
 
 
 class Role(Enum):
@@ -421,6 +437,58 @@ class VadService(Protocol):
         """
 
 
+class Captured(NamedTuple):
+    """A step of one call through an `AudioProcessor`: what came in, and what had gone out.
+
+    `stream`: number of the call's stream, which the processor keeps a state for. `frame`: 20 ms of the
+    far end. `rendered`: our frames that were emitted since the step before, oldest first and normally
+    one, at a rate of their own: what the far end may return as echo.
+    """
+
+    stream: int
+    frame: Frame
+    rendered: Sequence[Frame]
+
+
+@runtime_checkable
+class AudioProcessor(Engine, Protocol):
+    """Makes what is heard of the far end better: suppresses noise, cancels echo. Over a batch of calls."""
+
+    def delay(self, rate: int) -> float:
+        """Seconds by which the sound that comes out trails the sound that went in, at `rate` Hz."""
+
+    async def process(self, batch: Sequence[Captured]) -> Sequence[Samples]:
+        """The frames of `batch`, each processed, of the same length and rate. Raises `EngineError`.
+
+        A stream begins with its first step, its steps come in order, several of them may be in one batch,
+        and its rates may change from one step to the next.
+        """
+
+    def forget(self, stream: int) -> None:
+        """No step of `stream` will come any more."""
+
+
+class AudioStream(Protocol):
+    """One call's stream through the audio processing."""
+
+    def push(self, frame: Frame, rendered: Sequence[Frame]) -> None:
+        """Hands over 20 ms of the far end, and our frames that were emitted since the last; returns at once."""
+
+    def close(self) -> None:
+        """Forgets the stream; no frame is delivered after it. Idempotent."""
+
+
+class AudioService(Protocol):
+    """Audio processing as one batched service for all calls."""
+
+    def open(self, on_frame: Callable[[Frame, float], None]) -> AudioStream:
+        """Starts a stream. `on_frame(frame, delay)` is called on the event loop, once per frame pushed, in order.
+
+        `frame` has the rate and the media time of the one pushed. `delay`: seconds between the push of what
+        is heard in it and now.
+        """
+
+
 # --------------------------------------------------------------------------------------- engine host
 
 
@@ -471,10 +539,16 @@ class EngineOptions(BaseModel):
 class EngineKind(Enum):
     """The part an engine plays in a flavor; the value is its key in YAML."""
 
+    AUDIO = "audio"
     VAD = "vad"
     STT = "stt"
     LLM = "llm"
     TTS = "tts"
+
+    @property
+    def required(self) -> bool:
+        """Whether a cascade cannot do without it."""
+        return self is not EngineKind.AUDIO
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from connector.cli.phone.speech import say as synthesise
 from connector.cli.phone.wav import read_wav
 from connector.codec.resample import resample
 from connector.config.model import SipSettings
+from connector.errors import BadRequest
+from connector.sip.message import parse_uri
 
 app = typer.Typer(add_completion=False)
 
@@ -81,7 +83,11 @@ def dial(
     uri = uri_of(target, file)
     destination = Destination(uri, calling, user, _password(user, password_env, password_file))
     script = Script(_speech(say or [], play or []), dtmf, duration, mic)
-    kind = PhoneKind.OWN if calls > 1 else resolve(phone)
+    address = _address(uri)
+    ipv6 = ":" in address
+    if ipv6 and phone is PhoneKind.PJSUA2:
+        raise typer.BadParameter("the wheel of pjsua2 is built without IPv6: leave out --phone")
+    kind = PhoneKind.OWN if calls > 1 or ipv6 else resolve(phone)
     narrator = console(stderr=as_json)
     narrator.print(f"{kind.value} phone: calling {uri}" + (f", {calls} times" if calls > 1 else ""))
 
@@ -89,7 +95,7 @@ def dial(
         clock = SystemClock()
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
-        async with open_phone(kind, clock, _address(uri)) as opened:
+        async with open_phone(kind, clock, address) as opened:
             if calls == 1:
                 narrate = narrator.print
                 return [await call(opened, destination, script, clock, stop=stop, record=record, narrate=narrate)]
@@ -118,7 +124,8 @@ def uri_of(target: str, file: Path) -> str:
         return f"sip:{target}"
     sip = config.load(file).sip if file != DEFAULT_CONFIG or file.exists() else SipSettings()
     host, _, port = sip.listen.rpartition(":")
-    return f"sip:{target}@{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - read, not bound
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - read, not bound
+    return f"sip:{target}@{host}:{port}"
 
 
 def explain(status: int, reason: str) -> str:
@@ -129,9 +136,12 @@ def explain(status: int, reason: str) -> str:
 
 def _address(uri: str) -> str:
     """Our address towards the host of `uri`."""
-    host = uri.partition("@")[2].partition(";")[0].partition(":")[0]
     try:
-        return address_towards(host)
+        host = parse_uri(uri).host
+    except BadRequest as error:
+        raise typer.BadParameter(f"{uri}: {error}") from error
+    try:
+        return address_towards(host.strip("[]"))
     except OSError as error:
         raise typer.BadParameter(f"{host}: {error.strerror}") from error
 

@@ -8,7 +8,7 @@ from connector.errors import BadRequest, VoxtrunkError
 from connector.sip.bodies import UnsupportedMediaType, sdp_body
 from connector.sip.dialog import contact_uri
 from connector.sip.message import Request, tokens
-from connector.sip.offer_answer import choose
+from connector.sip.offer_answer import Capabilities, choose
 from connector.sip.sdp import SessionDescription, parse_sdp
 
 
@@ -30,8 +30,8 @@ class BadExtension(BadRequest):
         super().__init__(f"the extension {self.extensions} is required")
 
 
-def offer_of(invite: Request, address: str) -> SessionDescription | None:
-    """The offer of an INVITE that we can serve with media at `address`; None where it makes none.
+def offer_of(invite: Request, address: str, capabilities: Capabilities) -> SessionDescription | None:
+    """The offer of an INVITE that we can serve with media at `address` and what we speak; None where it makes none.
 
     Raises the `VoxtrunkError` that refuses it: 400, 415, 416, 420, 488.
     """
@@ -44,7 +44,7 @@ def offer_of(invite: Request, address: str) -> SessionDescription | None:
     if body is None:
         return None
     offer = parse_sdp(body)
-    choose(offer, address)
+    choose(offer, address, capabilities)
     return offer
 
 

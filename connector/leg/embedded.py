@@ -29,7 +29,7 @@ from connector.errors import (
 from connector.interfaces import CallInfo, Clock, Leg
 from connector.leg.admission import BadExtension, offer_of, refusal_headers
 from connector.leg.embedded_leg import EmbeddedLeg, contact
-from connector.leg.endpoint import Refusal
+from connector.leg.endpoint import Refusal, capabilities
 from connector.leg.events import Ladder
 from connector.leg.invitation import Identity, Invitation
 from connector.leg.notes import shown
@@ -101,6 +101,7 @@ class EmbeddedEndpoint:
     ) -> None:
         self._sip = sip
         self._media = media
+        self._capabilities = capabilities(media)
         self._identity = identity or IdentitySettings()
         self._clock = clock
         self._ticker = ticker
@@ -207,10 +208,10 @@ class EmbeddedEndpoint:
         target = parse_uri(uri)
         if target.scheme != "sip" or (target.parameters.get("transport") or "udp").lower() != "udp":
             raise BadRequest("only sip: URIs over UDP can be called")
-        peer = await _resolve(target, socket.AF_INET6 if ":" in self.local[0] else socket.AF_INET)
+        peer = await _resolve(target, self.local[0])
         sent_by = self._socket.sent_by(peer[0])
         audio = await self._open_audio(peer[0])
-        negotiation = Negotiation(sent_by[0], audio.local[1], _session_id())
+        negotiation = Negotiation(sent_by[0], audio.local[1], _session_id(), self._capabilities)
         credentials = None
         if password is not None:
             credentials = DigestClient(username or calling, password, lambda: secrets.token_hex(8))
@@ -352,7 +353,7 @@ class EmbeddedEndpoint:
         try:
             if self._socket.merged(key, request):
                 raise Merged("the request came before, another way")
-            offer = offer_of(request, self._socket.local_ip(source[0]))
+            offer = offer_of(request, self._socket.local_ip(source[0]), self._capabilities)
             if self._closing or self.calls >= self._sip.max_calls:
                 raise Overloaded("the cap on calls is reached", self._sip.retry_after)
         except VoxtrunkError as error:
@@ -412,7 +413,7 @@ class EmbeddedEndpoint:
             return
         address = self._socket.local_ip(source[0])
         dialog = Dialog.from_request(request, secrets.token_hex(8), source, secrets.randbelow(2**16))
-        negotiation = Negotiation(address, audio.local[1], _session_id())
+        negotiation = Negotiation(address, audio.local[1], _session_id(), self._capabilities)
         leg = EmbeddedLeg(
             self._socket,
             self,
@@ -444,6 +445,7 @@ class EmbeddedEndpoint:
             ticker=self._ticker,
             clock=self._clock,
             timeout=self._media.timeout,
+            signalling=peer if self._media.nat else None,
         )
 
 
@@ -485,8 +487,11 @@ def _early_description(response: Response) -> list[SessionDescription]:
         return []
 
 
-async def _resolve(target: Uri, family: socket.AddressFamily) -> Address:
-    """Where to send requests for `target`: an address that our socket can reach. Raises `CallFailed`."""
+async def _resolve(target: Uri, local: str) -> Address:
+    """Where to send requests for `target`: an address that a socket bound to `local` can reach. Raises `CallFailed`."""
+    family = socket.AF_INET6 if ":" in local else socket.AF_INET
+    if local == "::":
+        family = socket.AF_UNSPEC
     host, port = target.host.strip("[]"), target.port or DEFAULT_PORT
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from connector.codec.registry import CODECS, spoken
+from connector.config.model import MediaSettings
 from connector.interfaces import CallInfo
+from connector.sip.offer_answer import Capabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +36,8 @@ class Endpoint(Protocol):
     @property
     def problem(self) -> str:
         """Why no call can come now, in words; "" where one can."""
+
+
+def capabilities(media: MediaSettings) -> Capabilities:
+    """What calls may speak: the codecs of the configuration, or all, less those that cannot be spoken here."""
+    return Capabilities(spoken(media.codecs or tuple(CODECS)), ranked=media.codecs is not None)

@@ -27,7 +27,7 @@ from connector.errors import (
 )
 from connector.interfaces import CallInfo, Clock, Leg
 from connector.leg.admission import offer_of, refusal_headers
-from connector.leg.endpoint import Refusal
+from connector.leg.endpoint import Refusal, capabilities
 from connector.leg.events import Ladder
 from connector.leg.notes import described, shown
 from connector.leg.opensips_leg import OpenSipsLeg
@@ -120,6 +120,7 @@ class OpenSipsEndpoint:
     ) -> None:
         self._pair = pair
         self._media = media
+        self._capabilities = capabilities(media)
         self._max_calls = max_calls
         self._retry_after = retry_after
         self._clock = clock
@@ -544,7 +545,7 @@ class OpenSipsEndpoint:
 
     def _admit(self, invite: Request) -> Incoming:
         """Raises the `VoxtrunkError` that refuses the call."""
-        offer = offer_of(invite, self._pair.media)
+        offer = offer_of(invite, self._pair.media, self._capabilities)
         if self._closing or self.calls > self._max_calls:
             raise Overloaded("the cap on calls is reached", self._retry_after)
         return Incoming(Asked(invite), offer)
@@ -614,7 +615,7 @@ class OpenSipsEndpoint:
         )
 
     def _negotiation(self, audio: RtpAudio) -> Negotiation:
-        return Negotiation(self._pair.media, audio.local[1], secrets.randbelow(2**31) + 1)
+        return Negotiation(self._pair.media, audio.local[1], secrets.randbelow(2**31) + 1, self._capabilities)
 
     async def _open_audio(self) -> RtpAudio:
         return await RtpAudio.open(

@@ -1,10 +1,11 @@
-"""A leg without signalling: plain symmetric RTP, PCMU, for measuring."""
+"""A leg without signalling: plain symmetric RTP, for measuring."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
+from connector.codec.registry import CODECS
 from connector.errors import ProtocolError
 from connector.interfaces import (
     AudioPort,
@@ -52,11 +53,17 @@ class PlainRtpLeg:
         timeout: float,  # noqa: ASYNC109 - of the far end's RTP, not of this call
         called: str = "rtp",
         peer: tuple[str, int] | None = None,
+        codec: str = "PCMU",
     ) -> PlainRtpLeg:
-        """Binds a pair of ports; raises `MediaError`. `peer`: send there without waiting for its first packet."""
+        """Binds a pair of ports; raises `MediaError`.
+
+        `peer`: send there without waiting for its first packet. `codec`: a name of `connector.codec.registry.CODECS`,
+        whose payload type both sides use.
+        """
         rtp = await RtpAudio.open(address=address, ports=ports, ticker=ticker, clock=clock, timeout=timeout)
         host, port = peer or ("0.0.0.0", 0)  # noqa: S104 - no address to bind: the unspecified one, for "not known yet"
-        return cls(rtp, MediaTarget(host, port, "PCMU", PCMU_TYPE, TELEPHONE_EVENT_TYPE), called)
+        payload_type = CODECS[codec].payload_type
+        return cls(rtp, MediaTarget(host, port, codec, payload_type, TELEPHONE_EVENT_TYPE, learn=peer is None), called)
 
     @property
     def info(self) -> CallInfo:

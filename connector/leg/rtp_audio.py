@@ -6,8 +6,8 @@ import asyncio
 import errno
 import ipaddress
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,30 +17,33 @@ from connector.codec.registry import make_codec
 from connector.errors import MediaError, RtpError
 from connector.interfaces import AudioTap, Clock, Digit, Position, TimingSource
 from connector.receiver.path import ReceivePath
+from connector.record.media import MediaStatistics
 from connector.rtp.packet import RtpPacket
+from connector.rtp.quality import WINDOW_SECONDS, Quality, Reception, Sample
 from connector.rtp.reporter import Reporter
+from connector.rtp.rtcp import is_rtcp
 from connector.rtp.session import COMFORT_NOISE_TYPE, PayloadKind, RtpSession
 from connector.sender.path import SendPath
 from connector.udp.latch import Address, Latch
+from connector.udp.media import MediaSocket
 from connector.udp.ports import PortPool
-from connector.udp.socket import DatagramSocket
 from connector.udp.ticker import Ticker
 
 log = logging.getLogger(__name__)
-
-
-STALL_SECONDS = 0.01
-"""A tick that runs later than this may run before the event loop has read what waits in the socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaTarget:
     """Where media goes, and how: one side of a finished offer/answer.
 
-    `address`, `port`: the peer's, numeric, from its SDP; an unspecified address ("0.0.0.0") or port 0 means
-    "learn it from the first packet". `codec`: "PCMU" or "PCMA". `payload_type`: its number in both directions.
-    `telephone_event`: the payload type of DTMF (RFC 4733), or None. `send`, `receive`: our direction (RFC 3264
-    section 6.1); both False is hold.
+    `address`, `port`: the peer's, numeric, from its SDP. An unspecified address ("0.0.0.0") or port 0 names nobody:
+    nobody is heard, or the first who sends where `learn` says so. `codec`: name of what we send (see
+    `connector.codec.registry`), `payload_type`: its number, `parameters`: the peer's `a=fmtp` of it. `telephone_event`:
+    the payload type of DTMF (RFC 4733) that we send, or None, `event_rate`: its clock where it is not the codec's, Hz.
+    `send`, `receive`: our direction (RFC 3264 section 6.1); both False is hold. `receives`: codecs by the payload types
+    that the peer may send, `receives_events`: that of its DTMF; where they are None they are as what we send.
+    `rtcp_port`: where the peer receives RTCP and sends it from, at `address`; `port` itself where RTP and RTCP share it
+    (RFC 5761), None for the port above it (RFC 3550 section 11).
     """
 
     address: str
@@ -50,38 +53,21 @@ class MediaTarget:
     telephone_event: int | None
     send: bool = True
     receive: bool = True
+    learn: bool = False
+    parameters: str = ""
+    event_rate: int | None = None
+    receives: Mapping[int, str] | None = None
+    receives_events: int | None = None
+    rtcp_port: int | None = None
+
+    @property
+    def rtcp_mux(self) -> bool:
+        """Whether RTP and RTCP share a port, on both sides."""
+        return self.rtcp_port is not None and self.rtcp_port == self.port
 
 
 UNCONFIGURED = MediaTarget("0.0.0.0", 0, "PCMU", 0, None, send=False, receive=False)  # noqa: S104 - nothing is bound
 """Before `configure`; speech can be written already."""
-
-
-@dataclass(frozen=True, slots=True)
-class MediaStatistics:
-    """What a leg's media went through so far.
-
-    Packets: `received`, of these `late` or `duplicate` ones and ones `discarded` to bound the delay; `lost` on the
-    way; from `strangers`; `malformed`; of an `unknown_payload_type`; `sent`; `unsent` (refused by the network stack).
-    Frames (20 ms): `frames` delivered, of these `concealed`. Seconds: `jitter` (RFC 3550 section 6.4.1), `input_delay`,
-    `round_trip` (None while the far end reports none). `remote_loss`: share of ours that the far end missed lately.
-    """
-
-    received: int
-    lost: int
-    late: int
-    duplicate: int
-    discarded: int
-    strangers: int
-    malformed: int
-    unknown_payload_type: int
-    sent: int
-    unsent: int
-    frames: int
-    concealed: int
-    jitter: float
-    input_delay: float
-    round_trip: float | None
-    remote_loss: float | None
 
 
 class RtpAudio:
@@ -92,7 +78,9 @@ class RtpAudio:
     media: the error is logged with the media path, `on_failure` is told, other legs do not notice.
     """
 
-    def __init__(self, address: str, port: int, ticker: Ticker, clock: Clock, timeout: float) -> None:
+    def __init__(
+        self, address: str, port: int, ticker: Ticker, clock: Clock, timeout: float, signalling: str | None
+    ) -> None:
         """Binds `port` and the next; raises `OSError` where one cannot be had. Use `open`."""
         self.on_digit: Callable[[Digit], None] | None = None
         """A DTMF key of the far end, once per press."""
@@ -106,9 +94,9 @@ class RtpAudio:
         self._clock = clock
         self._ticker = ticker
         self._timeout = timeout
-        self._rtp = DatagramSocket(address, port, self._take_rtp)
+        self._rtp = MediaSocket(address, port, ticker.reader, self._take_rtp)
         try:
-            self._rtcp = DatagramSocket(address, port + 1, self._take_rtcp)
+            self._rtcp = MediaSocket(address, port + 1, ticker.reader, self._take_rtcp)
         except OSError:
             self._rtp.close()
             raise
@@ -118,13 +106,21 @@ class RtpAudio:
         self._ended = False
 
         self._target = UNCONFIGURED
+        self._signalling = signalling
         self._latch = Latch(None, clock.now())
         codec = self._target.codec
         self._session = RtpSession(make_codec(codec).clock_rate, {})
         self._receiver = ReceivePath(self._session, make_codec(codec))
         self._sender = SendPath(self._session, make_codec(codec), 0, None)
-        self._reporter = Reporter(self._session, f"voxtrunk@{address}")
-        self._rate = self._receiver.codec.rate
+        self._reporter = Reporter(
+            self._session, self._sender.packetizer, f"voxtrunk@{address}", self._receiver.codec.clock_rate
+        )
+        self._rtcp_mux = False
+        self._quality = Quality()
+        self._window_end = 0.0
+        self._codecs: list[str] = []
+        self._receives: Mapping[int, str] = {}
+        self._other_codec: str | None = None
 
         self._listener: Callable[[Frame], None] | None = None
         self._taps: list[AudioTap] = []
@@ -136,7 +132,6 @@ class RtpAudio:
         self._last_tick: float | None = None
         self._quiet_since = 0.0
         self._timed_out = False
-        self._report_at = 0.0
 
     @classmethod
     async def open(
@@ -147,29 +142,36 @@ class RtpAudio:
         ticker: Ticker,
         clock: Clock,
         timeout: float,  # noqa: ASYNC109 - of the far end's RTP, not of this call
+        signalling: str | None = None,
     ) -> RtpAudio:
         """Binds a pair of ports; raises `MediaError` naming address, port and cause.
 
-        `timeout`: seconds without RTP after which `on_timeout` is called.
+        `timeout`: seconds without RTP after which `on_timeout` is called. `signalling`: where the peer may be behind
+        a NAT, the address that its signalling comes from (see `Latch`).
         """
         _numeric(address)
         now = clock.now()
         taken: OSError | None = None
-        for _ in range(ports.size):
-            try:
-                port = ports.acquire(now)
-            except MediaError as error:
-                raise error from taken
-            try:
-                audio = cls(address, port, ticker, clock, timeout)
-            except OSError as error:
+        refused: list[int] = []
+        try:
+            while len(refused) < ports.size:
+                try:
+                    port = ports.acquire(now)
+                except MediaError as error:
+                    raise error from taken
+                try:
+                    audio = cls(address, port, ticker, clock, timeout, signalling)
+                except OSError as error:
+                    refused.append(port)
+                    if error.errno != errno.EADDRINUSE:
+                        raise MediaError(f"cannot bind RTP to {address}:{port}: {error.strerror}") from error
+                    taken = error  # by another program; another pair may be free
+                    continue
+                audio._release = partial(ports.release, port)
+                return audio
+        finally:
+            for port in refused:
                 ports.release(port, now)
-                if error.errno != errno.EADDRINUSE:
-                    raise MediaError(f"cannot bind RTP to {address}:{port}: {error.strerror}") from error
-                taken = error  # by another program; the next pair may be free
-                continue
-            audio._release = partial(ports.release, port)
-            return audio
         raise MediaError(f"cannot bind RTP to {address}: every port of {ports} is taken by other programs") from taken
 
     def __str__(self) -> str:
@@ -190,22 +192,40 @@ class RtpAudio:
         if self._ended:
             raise MediaError("the media of this leg has ended")
         address = _numeric(target.address)
-        codec = make_codec(target.codec)
+        previous = self._target
+        codec = self._sender.codec
+        if (target.codec, target.parameters) != (previous.codec, previous.parameters):
+            codec = make_codec(target.codec, target.parameters)
+        receives = target.receives or {target.payload_type: target.codec}
+        heard = self._receiver.codec
+        if heard.name not in receives.values():
+            heard = make_codec(target.codec)
         now = self._clock.now()
-        previous, self._target = self._target, target
+        self._target = target
         known = not address.is_unspecified and target.port != 0
         # An unspecified address in mid-call is a hold of old (RFC 3264 section 8.4), not a new peer.
         if known and (previous.address, previous.port) != (target.address, target.port):
-            self._latch = Latch((str(address), target.port), now)
-        self._session.payloads = {COMFORT_NOISE_TYPE: PayloadKind.COMFORT_NOISE, target.payload_type: PayloadKind.AUDIO}
-        if target.telephone_event is not None:
-            self._session.payloads[target.telephone_event] = PayloadKind.EVENT
-        self._sender.configure(codec, target.payload_type, target.telephone_event)
-        if self._receiver.codec.name != target.codec:
-            self._receiver.codec = make_codec(target.codec)
+            self._latch = Latch((str(address), target.port), now, signalling=self._signalling)
+        elif target.learn and not previous.learn:
+            self._latch = Latch(None, now, learn=True)
+        event = target.telephone_event if target.receives_events is None else target.receives_events
+        self._receives = receives
+        payloads = {COMFORT_NOISE_TYPE: PayloadKind.COMFORT_NOISE, **dict.fromkeys(receives, PayloadKind.AUDIO)}
+        if event is not None:
+            payloads[event] = PayloadKind.EVENT
+        self._session.payloads = payloads
+        self._sender.configure(codec, target.payload_type, target.telephone_event, target.event_rate)
+        if heard is not self._receiver.codec:
+            self._receiver.codec = heard
+        self._receiver.event_rate = target.event_rate
+        self._rtcp_mux = target.rtcp_mux
+        self._reporter.clock_rate = codec.clock_rate
+        if codec.name not in self._codecs:
+            self._codecs.append(codec.name)
         self._quiet_since, self._timed_out = now, False
         if self._stop is None:
-            self._report_at = now + self._reporter.interval()
+            self._reporter.start(now)
+            self._window_end = now + WINDOW_SECONDS
             self._stop = self._start()
 
     def _start(self) -> Callable[[], None]:
@@ -231,24 +251,76 @@ class RtpAudio:
     @property
     def statistics(self) -> MediaStatistics:
         """As of now."""
+        reporter, sample = self._reporter, self._sample()
+        quality = self._quality.plus(sample)
+        expected = sample.heard.expected
+        return MediaStatistics.model_validate(
+            {
+                **self.counters,
+                "codecs": list(self._codecs),
+                "loss": self._lost / expected if expected else None,
+                "jitter": sample.jitter,
+                "jitter_mean": quality.jitter.mean,
+                "jitter_max": quality.jitter.maximum,
+                "input_delay": sample.buffer_delay,
+                "input_delay_mean": quality.buffer_delay.mean,
+                "round_trip": sample.round_trip,
+                "round_trip_mean": quality.round_trip.mean,
+                "round_trip_max": quality.round_trip.maximum,
+                "mos": quality.heard.mos,
+                "mos_worst": quality.heard.worst,
+                "remote_lost": None if reporter.remote is None else reporter.remote.lost,
+                "remote_loss": reporter.remote_loss,
+                "remote_jitter": reporter.remote_jitter,
+                "remote_mos": quality.reported.mos,
+                "remote_mos_worst": quality.reported.worst,
+            }
+        )
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Those of `statistics` by their names, at a fraction of its cost."""
         session, buffer, counts = self._session, self._receiver.jitter_buffer, self._receiver.counts
-        return MediaStatistics(
-            received=session.received,
-            lost=max(0, session.lost),
-            late=buffer.late,
-            duplicate=buffer.duplicates,
-            discarded=buffer.discarded,
-            strangers=self._strangers,
-            malformed=self._malformed,
-            unknown_payload_type=session.unknown,
-            sent=self._sender.packetizer.packets,
-            unsent=self._rtp.unsent,
-            frames=counts.frames,
-            concealed=counts.concealed,
-            jitter=session.statistics.jitter_seconds,
-            input_delay=self._receiver.delay,
-            round_trip=self._reporter.round_trip,
-            remote_loss=self._reporter.remote_loss,
+        return {
+            "received": session.received,
+            "lost": self._lost,
+            "late": buffer.late,
+            "duplicate": buffer.duplicates,
+            "discarded": buffer.discarded,
+            "missed": buffer.missed,
+            "bursts": buffer.bursts,
+            "strangers": self._strangers,
+            "malformed": self._malformed,
+            "unknown_payload_type": session.unknown,
+            "streams": session.streams,
+            "sent": self._sender.packetizer.packets,
+            "unsent": self._rtp.unsent,
+            "frames": counts.frames,
+            "concealed": counts.concealed,
+            "silent": counts.silent,
+            "adjusted": counts.adjusted,
+        }
+
+    @property
+    def opinions(self) -> tuple[float | None, float | None]:
+        """MOS of what we hear and of what the far end hears, up to the latest window; None where there is none."""
+        return self._quality.heard.mos, self._quality.reported.mos
+
+    @property
+    def _lost(self) -> int:
+        """Packets that did not come; a duplicate makes up for none."""
+        return max(0, self._session.lost + self._receiver.jitter_buffer.duplicates)
+
+    def _sample(self) -> Sample:
+        """What the call is judged by."""
+        session, buffer, reporter = self._session, self._receiver.jitter_buffer, self._reporter
+        return Sample(
+            self._target.codec,
+            Reception(session.received + session.lost, buffer.missed, buffer.bursts),
+            None if reporter.remote is None else Reception(reporter.remote_expected, reporter.remote.lost),
+            session.statistics.jitter_seconds,
+            self._receiver.delay,
+            reporter.round_trip,
         )
 
     async def aclose(self) -> None:
@@ -256,8 +328,8 @@ class RtpAudio:
         if self._rtp.closed:
             return
         self._end()
-        if self._stop is not None and self._latch.destination is not None:
-            self._rtcp.send(self._reporter.goodbye(), _rtcp_of(self._latch.destination))
+        if self._stop is not None:
+            self._send_control(self._reporter.goodbye(self._clock.now(), self._clock.wall()))
         self._rtp.close()
         self._rtcp.close()
         if self._release is not None:
@@ -328,10 +400,18 @@ class RtpAudio:
 
     # ---------------------------------------------------------------------------- packets
 
-    def _take_rtp(self, data: bytes, source: Address) -> None:
+    def _take_rtp(self, data: bytes, source: Address, now: float) -> None:
         if self._stop is None or self._ended:
             return
-        now = self._clock.now()
+        if self._latch.excludes(source):
+            self._strangers += 1
+            return
+        if self._rtcp_mux and is_rtcp(data):
+            if source == self._latch.destination:
+                self._take_control(data, now)
+            else:
+                self._strangers += 1
+            return
         try:
             packet = RtpPacket.parse(data)
             if packet.payload_type not in self._session.payloads:
@@ -341,22 +421,37 @@ class RtpAudio:
                 self._strangers += 1
                 return
             self._alive(now)
-            self._digits += self._receiver.push(packet, now)
+            codec = self._receives.get(packet.payload_type)
+            if codec is not None and codec != self._receiver.codec.name and not self._follows(codec):
+                return
+            digits = self._receiver.push(packet, now)
+            if digits:
+                self._digits += digits
         except RtpError:
             self._malformed += 1
 
-    def _take_rtcp(self, data: bytes, source: Address) -> None:
-        peer = self._latch.destination
-        if peer is None or source[0] != peer[0]:
+    def _take_rtcp(self, data: bytes, source: Address, now: float) -> None:
+        if not self._latch.accepts_control(source, self._target.rtcp_port):
             self._strangers += 1
             return
-        now = self._clock.now()
+        self._take_control(data, now)
+
+    def _take_control(self, data: bytes, now: float) -> None:
         try:
-            self._reporter.receive(data, now, self._clock.wall())
+            self._reporter.receive(data, now)
         except RtpError:
             self._malformed += 1
             return
         self._alive(now)
+
+    def _follows(self, codec: str) -> bool:
+        """Takes up another codec of those agreed on at its second packet: one alone may have been overtaken."""
+        if self._other_codec != codec:
+            self._other_codec = codec
+            return False
+        self._other_codec = None
+        self._receiver.codec = make_codec(codec)
+        return True
 
     def _alive(self, now: float) -> None:
         self.heard = self._quiet_since = now
@@ -370,11 +465,8 @@ class RtpAudio:
         self._emit(self._target)
 
     def _hear(self, due: float) -> None:
-        """A frame in."""
+        """A frame in, of what was read since the last."""
         now = self._clock.now()
-        if now - due > STALL_SECONDS:
-            self._rtp.drain()
-            now = self._clock.now()
         target = self._target
         self._deliver(target, now)
         if not self._ended:  # by the listener, a tap or a digit
@@ -383,8 +475,10 @@ class RtpAudio:
     def _deliver(self, target: MediaTarget, now: float) -> None:
         frame, at = self._receiver.pull(now)
         if not target.receive:
-            frame = replace(frame, samples=np.zeros_like(frame.samples), concealed=True)
-        self._digits += self._receiver.tick()
+            frame = frame._replace(samples=np.zeros_like(frame.samples), concealed=True)
+        digits = self._receiver.tick()
+        if digits:
+            self._digits += digits
         for tap in self._taps:
             tap.received(frame, at)
         if self._listener is not None:
@@ -397,11 +491,9 @@ class RtpAudio:
 
     def _skip_missed(self, due: float) -> None:
         """Lets our timestamps pass over ticks that were never run."""
-        if self._last_tick is not None:
-            missed = round((due - self._last_tick) / FRAME_SECONDS) - 1
-            if missed > 0:
-                self._sender.skip(missed)
-        self._last_tick = due
+        since, self._last_tick = self._last_tick, due
+        if since is not None and due - since > 1.5 * FRAME_SECONDS:
+            self._sender.skip(round((due - since) / FRAME_SECONDS) - 1)
 
     def _emit(self, target: MediaTarget) -> None:
         destination = self._latch.destination
@@ -418,27 +510,41 @@ class RtpAudio:
         self._emitted_frames += 1
 
     def _tap_emitted(self, samples: Samples) -> None:
-        frame = Frame(samples, self._rate, self._emitted_frames * FRAME_SECONDS)
+        frame = Frame(samples, self._sender.rate, self._emitted_frames * FRAME_SECONDS)
         at = self._clock.now()
         for tap in self._taps:
             tap.emitted(frame, at)
 
     def _watch(self, target: MediaTarget, now: float) -> None:
-        """What happens seldom: reports, and the far end's silence."""
-        if now >= self._report_at:
-            self._report_at = now + self._reporter.interval()
+        """What happens seldom: reports, windows of quality, and the far end's silence."""
+        if now >= self._reporter.due:
             self._report(now)
+        if now >= self._window_end:
+            self._window_end = now + WINDOW_SECONDS
+            self._quality = self._quality.plus(self._sample())
         if target.send and target.receive and not self._timed_out and now - self._quiet_since >= self._timeout:
             self._timed_out = True
+            if self._strangers and self._latch.source is None:
+                log.warning(
+                    "nothing came from the address of the peer's SDP, but from elsewhere: "
+                    "a peer behind a NAT is heard with media.nat"
+                )
             if self.on_timeout is not None:
                 self.on_timeout(now - self._quiet_since)
 
     def _report(self, now: float) -> None:
-        destination = self._latch.destination
-        if destination is not None:
-            sent = self._sender.packetizer
-            report = self._reporter.report(now, self._clock.wall(), sent.timestamp, sent.packets, sent.octets)
-            self._rtcp.send(report, _rtcp_of(destination))
+        self._send_control(self._reporter.expire(now, self._clock.wall()))
+
+    def _send_control(self, packet: bytes | None) -> None:
+        """Sends RTCP, if there is some, to where the peer's comes from."""
+        destination, target = self._latch.destination, self._target
+        if packet is None or destination is None:
+            return
+        if target.rtcp_mux:
+            self._rtp.send(packet, destination)
+        else:
+            port = destination[1] + 1 if target.rtcp_port is None else target.rtcp_port
+            self._rtcp.send(packet, (destination[0], port))
 
     # ---------------------------------------------------------------------------- ends
 
@@ -479,11 +585,6 @@ def _numeric(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         return ipaddress.ip_address(address)
     except ValueError:
         raise MediaError(f"{address!r} is not a numeric address, which media needs") from None
-
-
-def _rtcp_of(rtp: Address) -> Address:
-    """RTCP goes to the port above RTP's (RFC 3550 section 11)."""
-    return rtp[0], rtp[1] + 1
 
 
 def _text(address: Address | None) -> str:

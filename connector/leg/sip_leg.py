@@ -164,7 +164,7 @@ class SipLeg(ABC):
         self._held = False
         self._was_up = False
         """Whether it was ever established."""
-        self._media_address: Address = ("0.0.0.0", 0)  # noqa: S104  (learn it from the first packet)
+        self._media_address: Address = ("0.0.0.0", 0)  # noqa: S104  (nobody yet)
         self._handlers: dict[str, Callable[[Asked], None]] = {
             "INVITE": self._on_invite,
             "UPDATE": self._on_update,
@@ -556,6 +556,11 @@ class SipLeg(ABC):
                 agreement.telephone_event,
                 send=agreement.direction.sends,
                 receive=agreement.direction.receives,
+                parameters=agreement.parameters,
+                event_rate=agreement.event_rate,
+                receives=agreement.receives,
+                receives_events=agreement.receives_events,
+                rtcp_port=agreement.rtcp_port,
             )
         )
         if agreement.held != self._held:

@@ -61,7 +61,7 @@ class SipSocket:
         self._idle = asyncio.Event()
 
     def open(self, address: str, port: int) -> None:
-        """Binds. Raises `MediaError`."""
+        """Binds; `::` takes IPv4 too. Raises `MediaError`."""
         try:
             self._socket = ControlSocket(self.received, local=(address, port))
         except OSError as error:
@@ -168,6 +168,7 @@ class SipSocket:
 
     def received(self, data: bytes, source: Address) -> None:
         """Takes what came from `source`, a SIP message or not."""
+        source = unmapped(source)
         if not data.strip(b"\r\n\0"):
             return  # keep-alive (RFC 5626 section 3.5.1, and what phones send for it)
         try:
@@ -212,10 +213,25 @@ class SipSocket:
     def _flush(self) -> None:
         for data, peer in self._transactions.datagrams():
             if self._socket is not None:
-                self._socket.send(data, peer)
+                self._socket.send(data, mapped(peer) if ":" in self._bound[0] else peer)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         at = self._transactions.next_timeout
         if at is not None and self._socket is not None:
             self._timer = asyncio.get_running_loop().call_at(at, self._advance)
+
+
+def unmapped(address: Address) -> Address:
+    """`address` as all but dual-stack sockets write it: IPv4 that is mapped into IPv6 (RFC 4291 section 2.5.5.2) plain.
+
+    Allow-lists, headers and SDP name IPv4 addresses, never mapped ones.
+    """
+    host, port = address
+    return (host.removeprefix("::ffff:"), port) if "." in host else address
+
+
+def mapped(address: Address) -> Address:
+    """`address` as an IPv6 socket must be told it: IPv4 mapped into IPv6."""
+    host, port = address
+    return address if ":" in host else (f"::ffff:{host}", port)

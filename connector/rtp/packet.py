@@ -13,6 +13,13 @@ _FIXED_HEADER = struct.Struct("!BBHII")
 _EXTENSION_HEADER = struct.Struct("!HH")
 
 
+def write_packet(
+    payload_type: int, sequence: int, timestamp: int, ssrc: int, payload: bytes, marker: bool = False
+) -> bytes:
+    """The bytes of a packet without options: what we send fifty times a second on each call."""
+    return _FIXED_HEADER.pack(VERSION << 6, marker << 7 | payload_type, sequence, timestamp, ssrc) + payload
+
+
 class Extension(NamedTuple):
     """A header extension (RFC 3550 section 5.3.1). `data`: whole 32-bit words."""
 

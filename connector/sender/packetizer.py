@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from connector.rtp.packet import RtpPacket
+from connector.rtp.packet import write_packet
 from connector.rtp.session import RtpSession
 
 
@@ -41,18 +41,24 @@ class Packetizer:
         self._advance(duration)
         return packet
 
+    def restart(self) -> None:
+        """The timestamps' unit changes: from here on it is another stream, of another SSRC (RFC 7160 section 4.1)."""
+        self._session.ssrc = random.getrandbits(32)
+        self.timestamp = random.getrandbits(32)
+        self._pausing = True
+
     def skip(self, duration: int) -> None:
         """Time passes in which nothing is sent."""
         self._advance(duration)
         self._pausing = True
 
     def _packet(self, payload_type: int, timestamp: int, payload: bytes, marker: bool) -> bytes:
-        packet = RtpPacket(payload_type, self._sequence, timestamp, self._session.ssrc, payload, marker)
+        packet = write_packet(payload_type, self._sequence, timestamp, self._session.ssrc, payload, marker)
         self._sequence = (self._sequence + 1) & 0xFFFF
         self._pausing = False
         self.packets += 1
         self.octets += len(payload)
-        return packet.serialize()
+        return packet
 
     def _advance(self, duration: int) -> None:
         self.timestamp = (self.timestamp + duration) & 0xFFFFFFFF

@@ -1,7 +1,8 @@
-"""A datagram socket for signalling: large datagrams, several read at a time."""
+"""A datagram socket for signalling: large datagrams, read as they come, several at a time."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 
@@ -12,12 +13,12 @@ LARGEST = 65_535
 """Octets of a datagram."""
 
 BATCH = 8
-"""Datagrams read in a row. asyncio's own transports read one in each turn of the event loop: where many media
-sockets make its turns long, signalling falls behind by seconds. More in a row would make audio wait."""
+"""Datagrams read in a row. asyncio's own transports read one in each turn of the event loop: where the turns are long,
+signalling falls behind by seconds. More in a row would make audio wait."""
 
 
 class ControlSocket(UdpSocket):
-    """A socket for signalling, bound, or connected to its only peer."""
+    """A socket for signalling, bound, or connected to its only peer; read on the running event loop until closed."""
 
     def __init__(
         self,
@@ -29,7 +30,8 @@ class ControlSocket(UdpSocket):
     ) -> None:
         """Binds to `local`, or connects to `remote`, so that the kernel drops what comes from anybody else.
 
-        `buffer`: octets that may wait to be read, 0 for the system's default. Raises `OSError`.
+        `on_datagram(data, source)` must not raise. `buffer`: octets that may wait to be read, 0 for the system's
+        default. Raises `OSError`.
         """
         address = local or remote
         if address is None:
@@ -40,7 +42,10 @@ class ControlSocket(UdpSocket):
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             (made.connect if local is None else made.bind)(address)
 
-        super().__init__(address[0], prepare, on_datagram)
+        super().__init__(address[0], prepare)
+        self._on_datagram = on_datagram
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def send(self, data: bytes, destination: Address | None = None) -> None:
         """Sends one datagram, to the connected peer or to `destination`.
@@ -55,7 +60,21 @@ class ControlSocket(UdpSocket):
         except OSError:
             self.unsent += 1
 
+    def close(self) -> None:
+        """Stops reading and frees the port. Idempotent."""
+        if not self.closed:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+
     def _readable(self) -> None:
+        """Hands on a part of what has arrived: the event loop comes again while there is more."""
         for _ in range(BATCH):
-            if self.closed or not self._receive(LARGEST):
+            if self.closed:
                 return
+            try:
+                data, source = self._socket.recvfrom(LARGEST)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error about something that we sent: this address may answer yet
+                continue
+            self._on_datagram(data, source[:2])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
+from collections.abc import Callable
 
 from connector.errors import MediaError
 
@@ -11,13 +13,25 @@ QUARANTINE_SECONDS = 10.0
 
 
 class PortPool:
-    """Even ports of `first`..`last` (inclusive, each with the odd one above it), longest unused first."""
+    """Even ports of `first`..`last` (inclusive, each with the odd one above it), in no order that can be foretold.
 
-    def __init__(self, first: int, last: int, quarantine: float = QUARANTINE_SECONDS) -> None:
+    Who could tell the next call's port would have his packets there before the peer's (RFC 6056 section 3.3.2 on
+    ports drawn at random). `draw(n)`: a number of `range(n)` that nobody can foretell.
+    """
+
+    def __init__(
+        self,
+        first: int,
+        last: int,
+        quarantine: float = QUARANTINE_SECONDS,
+        draw: Callable[[int], int] = secrets.randbelow,
+    ) -> None:
         self._range = f"{first}-{last}"
         self._quarantine = quarantine
-        # (usable from, port), ordered by time: ports that never served come first.
-        self._free = deque((float("-inf"), port) for port in range(first + first % 2, last, 2))
+        self._draw = draw
+        self._free = list(range(first + first % 2, last, 2))
+        # (usable from, port), ordered by time.
+        self._resting: deque[tuple[float, int]] = deque()
         self.size = len(self._free)
         """Pairs in the pool, used or not."""
         if not self._free:
@@ -34,10 +48,18 @@ class PortPool:
 
     def acquire(self, now: float) -> int:
         """Takes the even port of a pair; raises `MediaError` where none is free and rested at time `now`."""
-        if not self._free or self._free[0][0] > now:
-            raise MediaError(f"no free RTP port in {self._range}: {self.size} pairs, all in use or just released")
-        return self._free.popleft()[1]
+        free, resting = self._free, self._resting
+        while resting and resting[0][0] <= now:
+            free.append(resting.popleft()[1])
+        if not free:
+            raise MediaError(
+                f"no free RTP port in {self._range}: {self.size - len(resting)} of {self.size} pairs serve calls, "
+                f"{len(resting)} were just released"
+            )
+        chosen = self._draw(len(free))
+        free[chosen], free[-1] = free[-1], free[chosen]
+        return free.pop()
 
     def release(self, port: int, now: float) -> None:
         """Gives back a pair that served; it rests before it is used again."""
-        self._free.append((now + self._quarantine, port))
+        self._resting.append((now + self._quarantine, port))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from connector.audio import FRAME_SECONDS
 from connector.interfaces import Clock
+from connector.udp.media import MediaReader
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +51,10 @@ class Schedule:
 
 
 class Ticker:
-    """Calls every leg each 20 ms, in the order in which they were added; those that go `first` before all others.
+    """Each 20 ms: those go who come `first`, then what has arrived is read, then all others go.
 
-    A callback that raises is removed and its `on_failure` is told; the other legs do not notice.
+    Everybody keeps the place in which they were added, so that no leg's packets leave earlier once and
+    later once. A callback that raises is removed and its `on_failure` is told; the other legs do not notice.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -60,6 +62,8 @@ class Ticker:
         self._schedule = Schedule(clock.now())
         self._first: _Callbacks = {}
         self._then: _Callbacks = {}
+        self.reader = MediaReader()
+        """Reads the media sockets of all legs."""
         self.lag = 0.0
         """Seconds by which the latest tick ran late: the event loop's saturation."""
 
@@ -88,7 +92,7 @@ class Ticker:
         """Ticks until cancelled."""
         self._schedule = Schedule(self._clock.now())
         while True:
-            await self._clock.sleep(max(0.0, self._schedule.next - self._clock.now()))
+            await self._clock.sleep_until(self._schedule.next)
             now = self._clock.now()
             for due in self._schedule.due(now):
                 self.lag = now - due
@@ -97,6 +101,7 @@ class Ticker:
     def tick(self, due: float) -> None:
         """One tick, as `run` makes them: for those who keep time themselves."""
         _call(self._first, due)
+        self.reader.read(self._clock.now(), self._clock.wall())
         _call(self._then, due)
 
 

@@ -11,6 +11,7 @@ from connector.audio import Audio
 from connector.config.model import MediaSettings, SipSettings
 from connector.interfaces import Clock, Leg, LegEvent
 from connector.leg.embedded import EmbeddedEndpoint
+from connector.sip.message import hostport
 from connector.udp.ports import PortPool
 from connector.udp.ticker import Ticker
 
@@ -64,7 +65,7 @@ async def answering(clock: Clock, sip: SipSettings | None = None) -> AsyncIterat
         on_call=lambda leg: tasks.append(asyncio.create_task(callee.serve(leg))),
     )
     await endpoint.start()
-    callee.uri = f"sip:1000@127.0.0.1:{endpoint.local[1]}"
+    callee.uri = f"sip:1000@{hostport(endpoint.local)}"
     try:
         yield callee
     finally:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from connector.audio import Audio, Samples
+from connector.sip.message import host_of
 from tests.e2e.opensips import free_port
 
 MODULES = Path("/usr/lib/baresip/modules")
@@ -92,8 +93,9 @@ async def running(
     account: str = "",
     modules: Sequence[str] = (),
     rate: int = 8000,
+    address: str = "127.0.0.1",
 ) -> AsyncIterator[Baresip]:
-    """Runs baresip on loopback as `user`. It says `speech` (at `rate`), or else a tone of 1000 Hz for a minute.
+    """Runs baresip at `address` of loopback as `user`. It says `speech` (at `rate`), or a tone of 1000 Hz for a minute.
 
     `account`: parameters of its account, such as `;audio_codecs=G722/16000/1`; `modules`: those that they need.
     """
@@ -107,7 +109,7 @@ async def running(
     (folder / "config").write_text(
         "\n".join(
             [
-                f"sip_listen 127.0.0.1:{sip_port}",
+                f"sip_listen {host_of(address)}:{sip_port}",
                 f"rtp_ports {rtp}-{rtp + 100}",
                 "call_max_calls 4",
                 f"audio_source aufile,{folder / 'speech.wav'}",
@@ -118,7 +120,7 @@ async def running(
                 f"auplay_srate {rate}",
                 "ausrc_channels 1",
                 "auplay_channels 1",
-                "net_interface 127.0.0.1",
+                f"net_interface {address}",
                 f"ctrl_tcp_listen 127.0.0.1:{control}",
                 f"snd_path {folder}",
                 f"module_path {MODULES}",
@@ -130,10 +132,11 @@ async def running(
         )
         + "\n"
     )
-    (folder / "accounts").write_text(f"<sip:{user}@127.0.0.1>;regint=0{account}\n")
+    (folder / "accounts").write_text(f"<sip:{user}@{host_of(address)}>;regint=0{account}\n")
     log = (folder / "console").open("wb")
+    family = "-6" if ":" in address else "-4"
     process = await asyncio.create_subprocess_exec(
-        "baresip", "-4", "-f", str(folder), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+        "baresip", family, "-f", str(folder), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
     )
     reading: asyncio.Task[None] | None = None
     writer: asyncio.StreamWriter | None = None

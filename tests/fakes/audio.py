@@ -57,15 +57,17 @@ def rtp_stream(
     sequence: int = 1000,
     timestamp: int = 50_000,
     ssrc: int = 0xCAFE,
-    frame: int = FRAME,
+    frame: int | None = None,
 ) -> Iterator[RtpPacket]:
-    """The packets of `audio` at 8 kHz, `frame` samples each; numbers wrap as on the wire."""
+    """The packets of `audio` at the codec's rate, `frame` samples each, or 20 ms; numbers wrap as on the wire."""
     encoder = make_codec(codec)
+    assert audio.rate == encoder.rate
+    frame = frame or encoder.rate // 50
     for index, begin in enumerate(range(0, len(audio.samples), frame)):
         yield RtpPacket(
             payload_type,
             (sequence + index) & 0xFFFF,
-            (timestamp + begin) & 0xFFFFFFFF,
+            (timestamp + begin * encoder.clock_rate // encoder.rate) & 0xFFFFFFFF,
             ssrc,
             encoder.encode(audio.samples[begin : begin + frame]),
             marker=index == 0,

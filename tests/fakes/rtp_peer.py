@@ -19,11 +19,11 @@ class RtpPeer:
     """`local`: its address. Usable in virtual time: loopback delivers at once."""
 
     def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._socket.bind((address, port))
-        self.local: tuple[str, int] = self._socket.getsockname()
+        self.local: tuple[str, int] = self._socket.getsockname()[:2]
 
     def __enter__(self) -> Self:
         return self
@@ -51,6 +51,22 @@ class RtpPeer:
                 found.append(self._socket.recv(2048))
             except BlockingIOError:
                 return found
+
+    def traffic_classes(self) -> list[int]:
+        """The TOS octet (IPv6: traffic class) of each datagram that comes from now on, until nothing more waits.
+
+        To be called twice: the kernel tells it of datagrams that come after it was asked.
+        """
+        ipv6 = self._socket.family == socket.AF_INET6
+        level, ask = (socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS) if ipv6 else (socket.IPPROTO_IP, socket.IP_RECVTOS)
+        self._socket.setsockopt(level, ask, 1)
+        found: list[int] = []
+        while True:
+            try:
+                _, ancillary, _, _ = self._socket.recvmsg(2048, socket.CMSG_SPACE(4))
+            except BlockingIOError:
+                return found
+            found += [data[0] for _, _, data in ancillary]
 
     def packets(self) -> list[RtpPacket]:
         """The RTP packets that have come since the last call."""

@@ -15,7 +15,7 @@ from connector.config.model import MediaSettings, SipSettings
 from connector.interfaces import Leg, LegEvent
 from connector.leg.embedded import EmbeddedEndpoint
 from connector.leg.endpoint import Refusal
-from connector.sip.message import Address, BadMessage, Message, Request, Response, encode, parse, respond
+from connector.sip.message import Address, BadMessage, Message, Request, Response, encode, hostport, parse, respond
 from connector.sip.transactions import Timing
 from connector.udp.ports import PortPool
 from connector.udp.ticker import Ticker
@@ -70,8 +70,7 @@ class Started:
 
     def uri(self, user: str = "1000") -> str:
         """Where to call it."""
-        host, port = self.address
-        return f"sip:{user}@{host}:{port}"
+        return f"sip:{user}@{hostport(self.address)}"
 
 
 _next_port = cycle(range(20_000, 32_000, 40))
@@ -89,6 +88,7 @@ async def running(
     settings: Mapping[str, Any] | None = None,
     timing: Timing = QUICK,
     media_timeout: float = 20.0,
+    nat: bool = False,
     on_call: Callable[[Leg], None] | None = None,
     on_refused: Callable[[Refusal], None] = lambda refusal: None,
 ) -> AsyncIterator[Started]:
@@ -98,7 +98,7 @@ async def running(
     ports = media_ports()
     inbox = Inbox()
     sip = SipSettings(**{"listen": "127.0.0.1:0", **(settings or {})})
-    media = MediaSettings(timeout=media_timeout)
+    media = MediaSettings(timeout=media_timeout, nat=nat)
     endpoint = EmbeddedEndpoint(
         sip,
         media,

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from connector.audio import Audio, Frame, Samples
+from connector.codec.opus import missing
+from connector.codec.registry import make_codec
 from connector.errors import MediaError, NotAcceptableHere, ProtocolError
 from connector.interfaces import Digit, Established, LegEvent, MediaTimeout, Party, Position, Terminated
 from connector.leg.plain_rtp import PlainRtpLeg
@@ -80,11 +82,16 @@ class Listener:
 
 
 @asynccontextmanager
-async def call() -> AsyncIterator[tuple[RtpAudio, Listener, RtpPeer, MediaTarget]]:
-    """A leg that talks with a peer at the negotiated address."""
+async def call(signalling: str | None = None) -> AsyncIterator[tuple[RtpAudio, Listener, RtpPeer, MediaTarget]]:
+    """A leg that talks with a peer at the negotiated address; behind a NAT where `signalling` is its outer one."""
     async with ticking() as ticker:
         audio = await RtpAudio.open(
-            address="127.0.0.1", ports=port_pool(), ticker=ticker, clock=LoopClock(), timeout=TIMEOUT
+            address="127.0.0.1",
+            ports=port_pool(),
+            ticker=ticker,
+            clock=LoopClock(),
+            timeout=TIMEOUT,
+            signalling=signalling,
         )
         with RtpPeer() as peer:
             target = MediaTarget(*peer.local, "PCMU", 0, 101)
@@ -120,6 +127,7 @@ async def test_a_packet_leaves_every_20_milliseconds_from_the_first_configure_on
 @virtual_time
 async def test_taps_see_as_many_frames_of_either_side_with_the_times_of_the_wire() -> None:
     async with call() as (audio, listener, peer, _):
+        await LoopClock().sleep(0.01)  # packets come between two ticks, and arrive with the tick: no time passes here
         begin = LoopClock().now()
         await peer.stream(rtp_stream(tone(440, 1.0)), audio.local, LoopClock())
         assert len(listener.frames) == len(listener.arrived) == len(listener.left)
@@ -129,7 +137,7 @@ async def test_taps_see_as_many_frames_of_either_side_with_the_times_of_the_wire
         )
         delays = [begin + 0.02 * n - at for n, at in enumerate(listener.arrived)][10:]
         assert audio.input_delay == pytest.approx(delays[-1], abs=0.021)
-        assert 0.02 <= audio.input_delay <= 0.06
+        assert 0.0 < audio.input_delay <= 0.03
 
 
 @virtual_time
@@ -148,13 +156,12 @@ async def test_only_the_peer_is_heard_and_answered_whatever_others_send() -> Non
             assert hears(listener.sound(since=5), 440)
             assert attacker.datagrams() == neighbour.datagrams() == []
             assert len(peer.packets()) >= 99
-            assert audio.statistics.strangers == 300
-            assert audio.statistics.malformed == 100
+            assert audio.statistics.strangers == 400
 
 
 @virtual_time
-async def test_a_peer_behind_a_nat_is_followed_though_its_sdp_named_another_address() -> None:
-    async with call() as (audio, listener, sdp_address, target):
+async def test_a_peer_behind_a_nat_is_followed_where_its_signalling_comes_from() -> None:
+    async with call(signalling="127.0.0.5") as (audio, listener, sdp_address, target):
         with RtpPeer("127.0.0.5") as outside:
             assert target.address != outside.local[0]
             await outside.stream(rtp_stream(tone(440, 2.0)), audio.local, LoopClock())
@@ -331,7 +338,7 @@ async def test_reports_go_out_and_those_of_the_far_end_are_read() -> None:
             await peer.stream(rtp_stream(silence(8.0)), audio.local, LoopClock())
             sent = rtcp.parse(reports.datagrams()[0])
             assert isinstance(sent[0], rtcp.SenderReport)
-            assert sent[0].packets > 100
+            assert sent[0].packets > 40, "the first report comes after one to three seconds"
             assert sent[0].blocks[0].ssrc == 0xCAFE
             block = rtcp.ReportBlock(sent[0].ssrc, 128, 5, 1, 0, rtcp.middle(sent[0].ntp), 0)
             reports.send(rtcp.serialize([rtcp.ReceiverReport(0xCAFE, (block,))]), (audio.local[0], audio.local[1] + 1))
@@ -393,8 +400,8 @@ async def test_a_target_that_cannot_be_is_refused_and_the_call_goes_on() -> None
     async with call() as (audio, _, peer, target):
         with pytest.raises(MediaError, match="pbx"):
             audio.configure(replace(target, address="pbx.example"))
-        with pytest.raises(NotAcceptableHere, match="opus"):
-            audio.configure(replace(target, codec="opus"))
+        with pytest.raises(NotAcceptableHere, match="G729"):
+            audio.configure(replace(target, codec="G729"))
         await LoopClock().sleep(0.1)
         assert len(peer.packets()) > 3
 
@@ -402,11 +409,12 @@ async def test_a_target_that_cannot_be_is_refused_and_the_call_goes_on() -> None
 @virtual_time
 async def test_the_leg_prints_its_whole_path() -> None:
     async with call() as (audio, _, peer, _):
+        await LoopClock().sleep(0.01)  # packets come between two ticks
         await peer.stream(rtp_stream(tone(440, 0.2)), audio.local, LoopClock())
         host, port = peer.local
         ssrc = peer.packets()[0].ssrc
         assert str(audio) == (
-            f"{host}:{port}, negotiated → RTP from 0000cafe → jitter buffer 40 ms → PCMU 8000 Hz → concealment → frames"
+            f"{host}:{port}, negotiated → RTP from 0000cafe → jitter buffer 20 ms → PCMU 8000 Hz → concealment → frames"
             f" | playout of generation 0 → PCMU 8000 Hz → RTP as {ssrc:08x} → {host}:{port}"
         )
 
@@ -422,8 +430,9 @@ async def test_a_short_stall_of_this_machine_costs_no_audio() -> None:
         audio.write(1, tone(1000, 2.0))
         packets = list(rtp_stream(tone(440, 2.0)))
         for batch in range(0, 100, 5):  # the loop gets round to its work each 100 ms only
-            for packet in packets[batch : batch + 5]:
+            for number, packet in enumerate(packets[batch : batch + 5], batch):
                 peer.send(packet, audio.local)
+                ticker.reader.read(number * 0.02, clock.wall())  # for the time at which the kernel gets it
             clock.time = (batch + 4) * 0.02
             for tick in range(batch, batch + 5):
                 ticker.tick(tick * 0.02)
@@ -456,9 +465,9 @@ async def test_after_a_long_stall_timestamps_tell_the_time_that_passed() -> None
 async def test_rtcp_of_strangers_and_garbage_is_counted_and_changes_nothing() -> None:
     async with call() as (audio, _, peer, _):
         control = (audio.local[0], audio.local[1] + 1)
-        with RtpPeer("127.0.0.9") as attacker:
+        with RtpPeer("127.0.0.9") as attacker, RtpPeer(port=peer.local[1] + 1) as reports:
             attacker.send(rtcp.serialize([rtcp.Goodbye((0xCAFE,))]), control)
-            peer.send(b"\x80\xc8\xff\xff", control)
+            reports.send(b"\x80\xc8\xff\xff", control)
             await LoopClock().sleep(0.02)
         assert (audio.statistics.strangers, audio.statistics.malformed) == (1, 1)
         peer.datagrams()
@@ -563,3 +572,109 @@ async def test_a_plain_leg_whose_listener_fails_is_over() -> None:
         assert isinstance(events[-1], Terminated)
         assert events[-1].by is Party.SYSTEM
         await leg.hang_up()
+
+
+CODECS = {"PCMU": (0, 8000, 160), "G722": (9, 16_000, 160), "opus": (96, 16_000, 960)}
+"""Payload type, rate of the audio, and what a packet adds to the timestamp."""
+
+needs_opus = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+def packets_of(codec: str, hertz: float, seconds: float, sequence: int, timestamp: int) -> list[RtpPacket]:
+    number, rate, unit = CODECS[codec]
+    encoder = make_codec(codec)
+    samples = tone(hertz, seconds, rate).samples
+    count = rate // 50
+    return [
+        RtpPacket(
+            number, sequence + n, timestamp + n * unit, 0xCAFE, encoder.encode(samples[n * count : (n + 1) * count])
+        )
+        for n in range(len(samples) // count)
+    ]
+
+
+@pytest.mark.parametrize("first", CODECS)
+@pytest.mark.parametrize("second", CODECS)
+@needs_opus
+@virtual_time
+async def test_a_call_changes_between_narrowband_and_wideband_in_mid_sentence(first: str, second: str) -> None:
+    """Both ways go on: what is heard is at the new rate, what is said goes on where it was, at its speed."""
+    async with call() as (audio, listener, peer, target):
+        audio.configure(replace(target, codec=first, payload_type=CODECS[first][0]))
+        audio.write(1, tone(700, 2.0, 24_000))
+        audio.finish(1)
+        await peer.stream(packets_of(first, 440, 1.0, 1000, 50_000), audio.local, LoopClock())
+        before = peer.heard(first, CODECS[first][0])
+        audio.configure(replace(target, codec=second, payload_type=CODECS[second][0]))
+        heard, said = len(listener.frames), len(listener.left)
+        await peer.stream(packets_of(second, 550, 1.2, 1050, 98_000), audio.local, LoopClock())
+        after = peer.heard(second, CODECS[second][0])
+        rates = CODECS[first][1], CODECS[second][1]
+        assert {frame.rate for frame in listener.frames[:heard]} >= {rates[0]}
+        assert {frame.rate for frame in listener.frames[heard:]} == {rates[1]}
+        assert [frame.time for frame in listener.frames] == pytest.approx(
+            [0.02 * n for n in range(len(listener.frames))]
+        )
+        assert {frame.rate for frame, _ in listener.left[said:]} == {rates[1]}
+        assert hears(before[rates[0] // 10 : rates[0] * 9 // 10], 700, rates[0])
+        assert hears(after[rates[1] // 10 : rates[1] * 9 // 10], 700, rates[1])
+        assert hears(listener.sound(since=heard + 12)[: rates[1]], 550, rates[1])
+        assert await audio.played(1) == Position(1, 2.0)
+        assert audio.statistics.malformed == audio.statistics.unknown_payload_type == 0
+
+
+@virtual_time
+async def test_a_peer_that_changes_to_another_agreed_codec_by_itself_is_heard() -> None:
+    """RFC 3264 section 5.1: it may send any format of the agreement at any time."""
+    async with call() as (audio, listener, peer, target):
+        audio.configure(replace(target, receives={0: "PCMU", 9: "G722"}))
+        await peer.stream(packets_of("PCMU", 440, 0.4, 1000, 50_000), audio.local, LoopClock())
+        await peer.stream(packets_of("G722", 550, 0.1, 1020, 53_200)[:1], audio.local, LoopClock())
+        assert {frame.rate for frame in listener.frames} == {8000}, "one packet alone changes nothing"
+        since = len(listener.frames)
+        await peer.stream(packets_of("G722", 550, 0.6, 1021, 53_360), audio.local, LoopClock())
+        assert {frame.rate for frame in listener.frames[since + 2 :]} == {16_000}
+        assert hears(listener.sound(since=since + 10), 550, 16_000)
+        assert {packet.payload_type for packet in peer.packets()} == {0}, "what we send stays as it was"
+
+
+@needs_opus
+@virtual_time
+async def test_payload_types_that_differ_by_direction() -> None:
+    async with call() as (audio, listener, peer, target):
+        audio.configure(
+            replace(
+                target,
+                codec="opus",
+                payload_type=107,
+                telephone_event=98,
+                event_rate=8000,
+                receives={96: "opus"},
+                receives_events=101,
+            )
+        )
+        audio.send_dtmf("5")
+        await peer.stream(packets_of("opus", 440, 0.6, 1000, 50_000), audio.local, LoopClock())
+        key = TelephoneEvent(9, True, 10, 800).serialize()
+        peer.send(RtpPacket(101, 1030, 78_800, 0xCAFE, key, marker=True), audio.local)
+        await LoopClock().sleep(0.1)
+        assert {packet.payload_type for packet in peer.packets()} == {107, 98}
+        assert [(digit.digit, digit.seconds) for digit in listener.digits] == [("9", pytest.approx(0.1))]
+        assert hears(listener.sound(since=10)[:6400], 440, 16_000)
+
+
+@virtual_time
+async def test_a_hold_and_its_end_leave_the_encoder_as_it_is() -> None:
+    """A decoder that is not told of a new encoder would distort the first words."""
+    async with call() as (audio, _, peer, target):
+        wideband = replace(target, codec="G722", payload_type=9)
+        audio.configure(wideband)
+        audio.write(1, tone(440, 3.0))
+        await LoopClock().sleep(0.5)
+        audio.configure(replace(wideband, receive=False))
+        await LoopClock().sleep(0.5)
+        audio.configure(wideband)
+        await LoopClock().sleep(0.5)
+        heard = peer.heard("G722", 9)
+        expected = tone(440, 3.0, 16_000).samples[: len(heard)]
+        assert np.abs(np.diff(heard[1600:].astype(int))).max() < 1.1 * np.abs(np.diff(expected.astype(int))).max()

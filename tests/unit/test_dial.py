@@ -30,10 +30,13 @@ def test_a_number_is_called_where_the_configuration_listens(tmp_path: Path) -> N
     assert uri_of("1000", file) == "sip:1000@127.0.0.1:5099"
 
 
-def test_an_endpoint_that_listens_everywhere_is_called_on_loopback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("everywhere", "loopback"), [("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")])
+def test_an_endpoint_that_listens_everywhere_is_called_on_loopback(
+    everywhere: str, loopback: str, tmp_path: Path
+) -> None:
     file = tmp_path / "voxtrunk.yml"
-    file.write_text("sip: {listen: '0.0.0.0:5099', allow: ['192.0.2.0/24']}\n")
-    assert uri_of("1000", file) == "sip:1000@127.0.0.1:5099"
+    file.write_text(f"sip: {{listen: '{everywhere}:5099', allow: ['192.0.2.0/24']}}\n")
+    assert uri_of("1000", file) == f"sip:1000@{loopback}:5099"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +73,12 @@ def test_wrong_usage_is_told_before_anybody_is_called(arguments: list[str], mess
     result = runner.invoke(app, ["dial", "sip:1000@127.0.0.1:9", *arguments])
     assert result.exit_code == 2
     assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_a_phone_without_ipv6_says_so() -> None:
+    result = runner.invoke(app, ["dial", "sip:1000@[::1]:9", "--phone", "pjsua2", "--duration", "1"])
+    assert result.exit_code == 2
+    assert "built without IPv6" in " ".join(result.output.replace("│", " ").split())
 
 
 def test_a_file_that_is_no_wav_is_named(tmp_path: Path) -> None:

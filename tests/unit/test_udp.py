@@ -105,10 +105,10 @@ async def test_a_callback_that_raises_unobserved_is_logged(caplog: pytest.LogCap
 # ------------------------------------------------------------------------------------ ports
 
 
-def test_pairs_are_even_and_used_in_turn() -> None:
+def test_pairs_are_even_and_each_serves_one_call() -> None:
     pool = PortPool(40_001, 40_007)
-    assert [pool.acquire(0.0) for _ in range(3)] == [40_002, 40_004, 40_006]
-    with pytest.raises(MediaError, match="40001-40007: 3 pairs"):
+    assert {pool.acquire(0.0) for _ in range(3)} == {40_002, 40_004, 40_006}
+    with pytest.raises(MediaError, match="40001-40007: 3 of 3 pairs serve calls, 0 were just released"):
         pool.acquire(0.0)
 
 
@@ -117,9 +117,20 @@ def test_a_released_pair_rests_before_it_serves_again() -> None:
     first = pool.acquire(0.0)
     pool.release(first, 1.0)
     assert pool.acquire(1.0) != first
-    with pytest.raises(MediaError):
+    with pytest.raises(MediaError, match="1 of 2 pairs serve calls, 1 were just released"):
         pool.acquire(1.0 + QUARANTINE_SECONDS - 0.1)
     assert pool.acquire(1.0 + QUARANTINE_SECONDS) == first
+
+
+def test_nobody_can_foretell_the_next_port() -> None:
+    orders = [[pool.acquire(0.0) for _ in range(pool.size)] for pool in (PortPool(40_000, 40_999) for _ in range(2))]
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(40_000, 41_000, 2))
+
+
+def test_every_draw_decides() -> None:
+    pool = PortPool(40_000, 40_007, draw=lambda ports: 0)
+    assert [pool.acquire(0.0) for _ in range(2)] == [40_000, 40_006]
 
 
 def test_a_range_without_a_pair_is_refused() -> None:
@@ -131,7 +142,7 @@ def test_a_range_without_a_pair_is_refused() -> None:
 
 PEER: Address = ("192.0.2.1", 4000)
 SAME_HOST: Address = ("192.0.2.1", 61_234)
-ELSEWHERE: Address = ("198.51.100.7", 5000)
+CALLS_FROM: Address = ("198.51.100.7", 5000)
 ATTACKER: Address = ("203.0.113.66", 6666)
 
 
@@ -139,51 +150,101 @@ def packet(sequence: int, ssrc: int = 1) -> RtpPacket:
     return RtpPacket(0, sequence, sequence * 160, ssrc, b"")
 
 
+def behind_nat() -> Latch:
+    return Latch(PEER, 0.0, signalling=CALLS_FROM[0])
+
+
 def test_media_goes_to_the_negotiated_address_until_someone_is_heard() -> None:
     assert Latch(PEER, 0.0).destination == PEER
     assert Latch(None, 0.0).destination is None
 
 
-def test_without_a_negotiated_address_the_first_packet_shows_the_peer_for_good() -> None:
-    latch = Latch(None, 0.0)
-    assert latch.accepts(ELSEWHERE, packet(1), 0.0)
-    assert latch.destination == ELSEWHERE
-    assert not any(latch.accepts(ATTACKER, packet(n), 10.0 + n) for n in range(100))
-    assert latch.destination == ELSEWHERE
-
-
-def test_a_nat_that_keeps_the_address_is_followed_at_once_and_the_negotiated_port_still_wins() -> None:
+@pytest.mark.parametrize("source", [SAME_HOST, CALLS_FROM, ATTACKER])
+def test_nobody_but_the_negotiated_peer_is_heard_or_sent_to(source: Address) -> None:
     latch = Latch(PEER, 0.0)
-    assert latch.accepts(SAME_HOST, packet(1), 0.0)
+    assert latch.excludes(source)
+    assert not any(latch.accepts(source, packet(n), 60.0 + n) for n in range(100))
+    assert latch.destination == PEER
+    assert not latch.excludes(PEER)
+    assert latch.accepts(PEER, packet(7), 200.0)
+    assert latch.excludes(source)
+    assert str(latch) == "192.0.2.1:4000, negotiated"
+
+
+def test_where_nobody_was_named_nobody_is_heard() -> None:
+    """A call may begin on hold, with 0.0.0.0 in its SDP: that invites no one."""
+    for latch in (Latch(None, 0.0), Latch(None, 0.0, signalling=CALLS_FROM[0])):
+        assert latch.excludes(ATTACKER)
+        assert latch.excludes(CALLS_FROM)
+        assert not latch.accepts(ATTACKER, packet(1), 10.0)
+        assert not latch.accepts_control(ATTACKER)
+        assert (latch.destination, str(latch)) == (None, "nobody, unheard")
+
+
+def test_who_learns_takes_the_first_packet_for_good() -> None:
+    latch = Latch(None, 0.0, learn=True)
+    assert str(latch) == "anyone, unheard"
+    assert latch.accepts(CALLS_FROM, packet(1), 0.0)
+    assert latch.destination == CALLS_FROM
+    assert latch.excludes(ATTACKER)
+    assert not any(latch.accepts(ATTACKER, packet(n), 10.0 + n) for n in range(100))
+    assert latch.destination == CALLS_FROM
+
+
+def test_a_nat_that_keeps_the_address_is_followed_and_the_negotiated_port_still_wins() -> None:
+    latch = behind_nat()
+    accepted = [latch.accepts(SAME_HOST, packet(n), 0.02 * n) for n in range(50)]
+    assert accepted.index(True) == round(GRACE_SECONDS / 0.02)
     assert latch.destination == SAME_HOST
-    assert latch.accepts(PEER, packet(2), 0.1)
-    assert not latch.accepts(SAME_HOST, packet(3), 0.2)
+    assert latch.accepts(PEER, packet(2), 2.0)
+    assert latch.excludes(SAME_HOST)
     assert latch.trust is Trust.NEGOTIATED
 
 
-def test_a_peer_behind_a_nat_is_found_once_the_negotiated_address_has_had_its_chance() -> None:
-    latch = Latch(PEER, 0.0)
-    accepted = [latch.accepts(ELSEWHERE, packet(n), 0.02 * n) for n in range(50)]
+def test_a_peer_behind_a_nat_is_found_where_its_signalling_comes_from() -> None:
+    latch = behind_nat()
+    accepted = [latch.accepts(CALLS_FROM, packet(n), 0.02 * n) for n in range(50)]
     assert accepted.index(True) == round(GRACE_SECONDS / 0.02)
     assert all(accepted[accepted.index(True) :])
-    assert latch.destination == ELSEWHERE
+    assert (latch.destination, latch.trust) == (CALLS_FROM, Trust.SIGNALLING)
 
 
-def test_a_stranger_must_send_a_stream_and_not_only_packets() -> None:
-    latch = Latch(PEER, 0.0)
-    assert not any(latch.accepts(ATTACKER, packet(7), 1.0 + n) for n in range(50))
-    assert not any(latch.accepts(ATTACKER, packet(n, ssrc=n), 60.0 + n) for n in range(50))
-    assert not any(latch.accepts((f"203.0.113.{n}", 1), packet(n), 120.0 + n) for n in range(50))
+def test_a_nat_opens_the_call_to_no_address_that_has_no_part_in_it() -> None:
+    latch = behind_nat()
+    assert latch.excludes(ATTACKER)
+    assert not any(latch.accepts(ATTACKER, packet(n), 60.0 + n) for n in range(100))
     assert latch.destination == PEER
-    assert [latch.accepts(ELSEWHERE, packet(n), 200.0) for n in range(PROBATION)][-1]
 
 
-def test_an_attacker_who_was_first_is_dropped_when_the_negotiated_peer_speaks() -> None:
-    latch = Latch(PEER, 0.0)
-    assert any(latch.accepts(ATTACKER, packet(n), 1.0) for n in range(10))
+def test_a_peer_behind_a_nat_must_send_a_stream_and_not_only_packets() -> None:
+    latch = behind_nat()
+    assert not any(latch.accepts(CALLS_FROM, packet(7), 1.0 + n) for n in range(50))
+    assert not any(latch.accepts(CALLS_FROM, packet(n, ssrc=n), 60.0 + n) for n in range(50))
+    assert not any(latch.accepts((CALLS_FROM[0], n), packet(n), 120.0 + n) for n in range(50))
+    assert latch.destination == PEER
+    assert [latch.accepts(CALLS_FROM, packet(n), 200.0) for n in range(PROBATION)][-1]
+
+
+def test_who_was_first_is_dropped_when_the_negotiated_peer_speaks() -> None:
+    latch = behind_nat()
+    assert any(latch.accepts(CALLS_FROM, packet(n), 1.0) for n in range(10))
     assert latch.accepts(PEER, packet(500), 2.0)
     assert latch.destination == PEER
-    assert not any(latch.accepts(ATTACKER, packet(n), 3.0) for n in range(10, 60))
+    assert not any(latch.accepts(CALLS_FROM, packet(n), 3.0) for n in range(10, 60))
+
+
+def test_reports_come_from_the_port_above_the_medias() -> None:
+    latch = Latch(PEER, 0.0)
+    assert latch.accepts_control((PEER[0], PEER[1] + 1))
+    assert not any(latch.accepts_control(other) for other in (PEER, SAME_HOST, ATTACKER))
+
+
+def test_reports_of_a_peer_behind_a_nat_come_from_any_port_of_its_address() -> None:
+    latch = behind_nat()
+    for n in range(PROBATION):
+        latch.accepts(CALLS_FROM, packet(n), 1.0)
+    assert latch.accepts_control((CALLS_FROM[0], 1))
+    assert not latch.accepts_control(ATTACKER)
 
 
 # ------------------------------------------------------------------------------------ control sockets

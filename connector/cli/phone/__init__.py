@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from connector.interfaces import Clock, Leg
+from connector.sip.message import DEFAULT_PORT
 
 
 class PhoneKind(Enum):
@@ -38,9 +39,10 @@ def resolve(kind: PhoneKind) -> PhoneKind:
 
 
 def address_towards(host: str) -> str:
-    """Our address on the way to `host`, a name or an IPv4 address. Blocking where it is a name. Raises `OSError`."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 5060))
+    """Our address on the way to `host`, a name or an IP address. Blocking where it is a name. Raises `OSError`."""
+    family, _, _, _, peer = socket.getaddrinfo(host, DEFAULT_PORT, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(peer)
         address: str = probe.getsockname()[0]
         return address
 

@@ -36,7 +36,7 @@ async def own_phone(clock: Clock, address: str = "127.0.0.1") -> AsyncIterator[E
     endpoint = EmbeddedEndpoint(
         # Whom to let in must be said off loopback; nobody but ourselves.
         SipSettings(listen=hostport((address, 0)), allow=(ip_network(address),)),
-        MediaSettings(),
+        MediaSettings(codecs=("PCMU", "PCMA")),  # a telephone line: what it hears and says is at 8 kHz
         clock=clock,
         ticker=ticker,
         ports=ports,
