@@ -18,7 +18,7 @@ RUN cd /opt && /opt/voxtrunk/bin/voxtrunk models fetch
 
 FROM ${BASE}
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends espeak-ng flite tini \
+    && apt-get install -y --no-install-recommends espeak-ng flite libopus0 tini \
     && rm -rf /var/lib/apt/lists/*
 # What calls leave, what OpenSIPS and rtpengine are to read, what engines fetch: volumes take over these folders' owner.
 RUN useradd --system --user-group --uid 10001 --home-dir /srv/voxtrunk --shell /usr/sbin/nologin voxtrunk \

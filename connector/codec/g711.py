@@ -17,6 +17,7 @@ class _G711:
     name: str
     rate = RATE
     clock_rate = RATE
+    memoryless = True
 
     def duration(self, payload: bytes) -> int:
         """An octet is a sample, and a sample a unit of the timestamp (RFC 3551 section 4.5.14)."""

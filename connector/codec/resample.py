@@ -23,6 +23,9 @@ UNITY = 1 << 20
 of a stream, and no order in which a machine adds, can change a sample."""
 BLOCK = 2048
 """Output samples computed at a time: bounds the memory of long inputs."""
+STEP_OUTPUTS = 16
+"""Output samples (at most) that a row of the matrix product makes: longer rows multiply more zeros, shorter ones copy
+more."""
 
 
 class Resampler:
@@ -35,8 +38,7 @@ class Resampler:
     def __init__(self, source: int, target: int) -> None:
         divisor = gcd(source, target)
         self._up, self._down = target // divisor, source // divisor
-        self._bank = _filter_bank(source, target)
-        self._taps = self._bank.shape[1]
+        self._taps = _filter_bank(source, target).shape[1]
         self.source = source
         self.target = target
         self._reset()
@@ -74,30 +76,49 @@ class Resampler:
         count = max(0, -(-(starts * self._up - self._position) // self._down))
         self._emitted_before = self._emitted
         self._emitted += count
-        output = np.empty(count, np.int16)
-        for begin in range(0, count, BLOCK):
-            places = self._position + self._down * np.arange(begin, min(begin + BLOCK, count))
-            output[begin : begin + BLOCK] = self._filter(places, starts)
+        output = self._samples_at(self._position, count, starts)
         self._position += count * self._down
         used = min(self._position // self._up, len(self._held))
         self._held = self._held[used:].copy()
         self._position -= used * self._up
         return output
 
-    def _filter(self, places: NDArray[np.int64], starts: int) -> NDArray[np.float64]:
-        """The output samples at `places`, in up-sampled steps; `starts`: how many windows of input there are."""
-        step = self._held.itemsize
-        windows = np.ndarray((starts, self._taps), np.float64, self._held, strides=(step, step))
-        sums: NDArray[np.float64]
-        if self._up == 1:
-            sums = np.einsum("ij,j->i", windows[places], self._bank[0])
-        else:
-            inputs, phases = np.divmod(places, self._up)
-            sums = np.einsum("ij,ij->i", windows[inputs], self._bank[phases])
-        sums /= UNITY
-        np.rint(sums, out=sums)
-        np.clip(sums, -32768, 32767, out=sums)
-        return sums
+    def _samples_at(self, position: int, count: int, starts: int) -> Samples:
+        """`count` output samples from `position` on, of an input that has `starts` windows."""
+        step = _step_matrix(self.source, self.target, position % self._up)
+        if step is None:
+            return self._filtered(position, count, starts)
+        pieces = []
+        inputs, matrix = step
+        span, outputs = matrix.shape
+        size = self._held.itemsize
+        block = BLOCK // outputs * outputs
+        for begin in range(0, count - outputs + 1, block):
+            # The same few phases come again and again: a matrix product for all of a frame.
+            steps = min(block, count - begin) // outputs
+            offset = (position + self._down * begin) // self._up * size
+            spans = np.ndarray((steps, span), np.float64, self._held, offset, (inputs * size, size))
+            pieces.append(_rounded(np.dot(spans, matrix)).reshape(-1))
+        rest = count % outputs
+        if rest:
+            pieces.append(self._filtered(position + self._down * (count - rest), rest, starts))
+        return pieces[0] if len(pieces) == 1 else np.concatenate((*pieces, np.empty(0, np.int16)))
+
+    def _filtered(self, position: int, count: int, starts: int) -> Samples:
+        """The same for any ratio and count, a window of input for each output sample."""
+        output = np.empty(count, np.int16)
+        size = self._held.itemsize
+        windows = np.ndarray((max(starts, 0), self._taps), np.float64, self._held, strides=(size, size))
+        for begin in range(0, count, BLOCK):
+            first, phase = divmod(position + self._down * begin, self._up)
+            inputs, filters = _filters(self.source, self.target, phase, min(BLOCK, count - begin))
+            output[begin : begin + BLOCK] = _rounded(np.einsum("ij,ij->i", windows[first + inputs], filters))
+        return output
+
+
+def _rounded(sums: NDArray[np.float64]) -> Samples:
+    np.rint(sums, out=sums)
+    return sums.clip(-32768, 32767, out=sums).astype(np.int16)
 
 
 def resample(audio: Audio, rate: int) -> Audio:
@@ -129,4 +150,38 @@ def _filter_bank(source: int, target: int) -> NDArray[np.float64]:
     whole = np.rint(bank)
     middle = np.argmax(whole, axis=1)
     whole[np.arange(up), middle] += UNITY - whole.sum(axis=1)
+    whole /= UNITY
     return whole
+
+
+@lru_cache(maxsize=16)
+def _filters(source: int, target: int, phase: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The inputs at which the windows of `count` outputs begin, the first of which has `phase`, and their filters.
+
+    Kept for the frames of a stream, which are all alike.
+    """
+    bank = _filter_bank(source, target)
+    divisor = gcd(source, target)
+    inputs, phases = np.divmod(phase + source // divisor * np.arange(count), target // divisor)
+    return inputs, bank[phases]
+
+
+@lru_cache(maxsize=128)
+def _step_matrix(source: int, target: int, phase: int) -> tuple[int, NDArray[np.float64]] | None:
+    """How many input samples a step goes on, and what it multiplies: shape (inputs that it sees, outputs).
+
+    Column o holds the filter of output o where that output's window lies, in a step whose first output has `phase`.
+    None for ratios of many phases (22.05 kHz): most of their matrix would be zeros.
+    """
+    divisor = gcd(source, target)
+    up, down = target // divisor, source // divisor
+    if up > STEP_OUTPUTS:
+        return None
+    bank = _filter_bank(source, target)
+    taps = bank.shape[1]
+    outputs = STEP_OUTPUTS // up * up
+    starts, phases = np.divmod(phase + down * np.arange(outputs), up)
+    matrix = np.zeros((int(starts[-1]) + taps, outputs))
+    for output, (start, row) in enumerate(zip(starts, phases, strict=True)):
+        matrix[start : start + taps, output] = bank[row]
+    return outputs * down // up, matrix

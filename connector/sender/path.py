@@ -28,29 +28,45 @@ class SendPath:
     `playout` takes the speech. A key displaces audio and the speech waits for it, so none is lost.
     """
 
-    def __init__(self, session: RtpSession, codec: Codec, payload_type: int, telephone_event: int | None) -> None:
+    def __init__(
+        self,
+        session: RtpSession,
+        codec: Codec,
+        payload_type: int,
+        telephone_event: int | None,
+        event_rate: int | None = None,
+    ) -> None:
         self.packetizer = Packetizer(session)
         self.playout = Playout(codec.rate)
         self._events = EventSender(codec.clock_rate)
-        self.configure(codec, payload_type, telephone_event)
+        self._clock_rate = codec.clock_rate
+        self.configure(codec, payload_type, telephone_event, event_rate)
 
     def __str__(self) -> str:
-        return f"{self.playout} → {self._codec} → {self.packetizer}"
+        return f"{self.playout} → {self.codec} → {self.packetizer}"
 
-    @property
-    def silence(self) -> Samples:
-        """A frame of silence."""
-        return self._silence
+    def configure(
+        self, codec: Codec, payload_type: int, telephone_event: int | None, event_rate: int | None = None
+    ) -> None:
+        """What to send from now on; playout goes on where it was, whatever the codec's rate.
 
-    def configure(self, codec: Codec, payload_type: int, telephone_event: int | None) -> None:
-        """What to send from now on; sequence, timestamps and playout go on. `codec` has the rate of the first."""
-        self._codec = codec
+        `event_rate`: clock of the telephone-events, Hz, where it is not the codec's. Sequence and timestamps go on,
+        but a new clock rate begins a new stream (RFC 7160 section 4.1).
+        """
+        if codec.clock_rate != self._clock_rate:
+            self.packetizer.restart()
+        self.codec = codec
         self._payload_type = payload_type
         self._telephone_event = telephone_event
+        self._clock_rate = codec.clock_rate
+        self._events.clock_rate = event_rate or codec.clock_rate
+        self.playout.rate = self.rate = codec.rate
         self._frame_samples = round(codec.rate * FRAME_SECONDS)
         self._duration = round(codec.clock_rate * FRAME_SECONDS)
-        self._silence = np.zeros(self._frame_samples, np.int16)
-        self._silence.flags.writeable = False
+        self.silence = np.zeros(self._frame_samples, np.int16)
+        """A frame of silence."""
+        self.silence.flags.writeable = False
+        self._silent_payload = codec.encode(self.silence) if codec.memoryless else None
 
     def send_dtmf(self, digits: str) -> None:
         """Queues keys; raises `MediaError` where one is none, or where telephone-events were not negotiated."""
@@ -63,14 +79,16 @@ class SendPath:
         if self._telephone_event is not None:
             key = self._events.next()
             if key is not None:
-                payload, offset, marker = key
-                packet = self.packetizer.event(self._telephone_event, payload, offset, marker, self._duration)
-                return Emission(packet, self._silence)
+                offset = key.offset * self._clock_rate // self._events.clock_rate
+                packet = self.packetizer.event(self._telephone_event, key.payload, offset, key.marker, self._duration)
+                return Emission(packet, self.silence)
         samples = self.playout.pull(self._frame_samples)
         if samples is None:
-            samples = self._silence
-        packet = self.packetizer.audio(self._payload_type, self._codec.encode(samples), self._duration)
-        return Emission(packet, samples)
+            samples = self.silence
+            payload = self._silent_payload or self.codec.encode(samples)
+        else:
+            payload = self.codec.encode(samples)
+        return Emission(self.packetizer.audio(self._payload_type, payload, self._duration), samples)
 
     def skip(self, frames: int) -> None:
         """Time passes in which nothing is sent."""

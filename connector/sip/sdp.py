@@ -84,10 +84,27 @@ class MediaDescription:
         """The first value of attribute `name`, None where it is absent or has no value."""
         return next((value for key, value in self.attributes if key == name and value is not None), None)
 
+    def parameters(self, payload_type: int) -> str:
+        """The `a=fmtp` of a payload type, "" where it has none."""
+        values = (value.split(maxsplit=1) for name, value in self.attributes if name == "fmtp" and value)
+        return next((parts[1] for parts in values if len(parts) == 2 and parts[0] == str(payload_type)), "")
+
     @property
     def direction(self) -> Direction | None:
         """Its own direction, None where it says nothing."""
         return _direction(self.attributes)
+
+    @property
+    def rtcp_mux(self) -> bool:
+        """Whether RTCP shares RTP's port, or may do so (RFC 5761 section 5.1.1)."""
+        return ("rtcp-mux", None) in self.attributes
+
+    @property
+    def rtcp_port(self) -> int:
+        """Where RTCP is received: the port of `a=rtcp` (RFC 3605), else the one above RTP's (RFC 3550 section 11)."""
+        match = _RTCP.match(self.attribute("rtcp") or "")
+        port = int(match[1]) if match else 0
+        return port if 0 < port < 65536 else min(65535, self.port + 1)
 
     @property
     def payload_types(self) -> dict[int, RtpMap]:
@@ -141,6 +158,7 @@ class SessionDescription:
 
 
 _RTPMAP = re.compile(r"([0-9]{1,3})\s+([A-Za-z0-9\-.!%*_+`'~]+)/([0-9]{1,6})(?:/([0-9]{1,2}))?\s*")
+_RTCP = re.compile(r"([0-9]{1,5})\b")
 _MEDIA = re.compile(r"(\S+)\s+([0-9]{1,5})(?:/[0-9]{1,5})?\s+(\S+)((?:\s+\S+)*)\s*")
 _CONNECTION = re.compile(r"(?i:IN)\s+(?i:IP4|IP6)\s+([^\s/]+)(?:/\S*)?\s*")
 _HOST = re.compile(r"[A-Za-z0-9._:\-]+")

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from connector.app import SystemClock
-from connector.audio import Audio, Samples
+from connector.audio import Audio, Frame, Samples
 from connector.cli.phone.caller import Caller
 from connector.codec.resample import resample
 from connector.errors import CallFailed
@@ -26,7 +26,7 @@ from tests.e2e.answering import Answering
 from tests.e2e.desk import staffed
 from tests.e2e.opensips import Stack, installations, running
 from tests.e2e.trunk import Dialog, Trunk, Voice, cdr, heard_tone, ladder, media_of, silent
-from tests.fakes.audio import tone
+from tests.fakes.audio import purity_db, tone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -196,6 +196,22 @@ async def test_a_codec_that_we_speak_is_not_transcoded(
     assert record["media"]["unknown_payload_type"] == 0
 
 
+async def test_a_caller_changes_to_wideband_and_back_in_mid_call(stack: Stack, trunk: Trunk) -> None:
+    dialog = trunk.dialog("1000")
+    with Voice() as voice:
+        to = media_of(await dialog.call(voice.sdp(formats="0 101")))
+        assert await voice.hears_itself(to, 500)
+        for version, (codec, payload_type) in enumerate([("G722", 9), ("PCMA", 8), ("G722", 9), ("PCMU", 0)], start=2):
+            answer = await reinvite(dialog, voice.sdp(version=version, formats=f"{payload_type} 101"))
+            voice.speak(codec, payload_type)
+            assert await voice.hears_itself(media_of(answer), 500 + 100 * version)
+        await dialog.bye()
+    record = await cdr(stack, dialog.call_id)
+    answers = ladder(record, "200 OK", sent=True)
+    assert [note.split()[0] for note in answers if note] == ["PCMU", "G722", "PCMA", "G722", "PCMU"]
+    assert record["errors"] == []
+
+
 # --------------------------------------------------------------------------------------- SRTP, codecs
 
 
@@ -225,7 +241,7 @@ PHONES = [("PCMU/8000", True), ("G722/16000", False), ("G722/16000", True), ("GS
 
 def plain(note: str) -> bool:
     """Whether SDP of a ladder is RTP with what a connector speaks, alone or beside what it leaves aside."""
-    return "SAVP" not in note and "PCM" in note
+    return "SAVP" not in note and any(codec in note for codec in ("PCM", "G722", "OPUS"))
 
 
 @needs_pjsua
@@ -243,7 +259,8 @@ async def test_a_pjsua_phone(stack: Stack, codec: str, srtp: bool) -> None:
     record = await cdr(stack, leg.info.call_id)
     assert (record["disposition"], record["errors"]) == ("answered", [])
     assert all(plain(note) for note in ladder(record, "INVITE", sent=False))
-    assert {note.split()[0] for note in ladder(record, "200 OK", sent=True) if note} <= {"PCMU", "PCMA"}
+    spoken = {note.split()[0] for note in ladder(record, "200 OK", sent=True) if note}
+    assert spoken <= ({"G722"} if codec.startswith("G722") else {"PCMU", "PCMA"}), "transcoded only where it must be"
     assert record["media"]["unknown_payload_type"] == 0
 
 
@@ -280,6 +297,8 @@ async def test_a_baresip(stack: Stack, kind: str) -> None:
     assert heard_tone(heard[-8000:], 1000, purity=15)
     record = await cdr(stack, established["id"])
     assert (record["disposition"], record["ended_by"], record["errors"]) == ("answered", "caller", [])
+    spoken = {note.split()[0] for note in ladder(record, "200 OK", sent=True) if note}
+    assert spoken == {"PCMA" if kind == "GSM" else codec.split("/")[0].upper()}, "transcoded only where it must be"
     offers = ladder(record, "INVITE", sent=False)
     assert len(offers) == 3
     assert all(plain(note) for note in offers)
@@ -287,11 +306,11 @@ async def test_a_baresip(stack: Stack, kind: str) -> None:
     assert record["media"]["unknown_payload_type"] <= 5
 
 
-def read_wav(path: Path) -> Samples:
-    """Its first channel, at 8 kHz."""
+def read_wav(path: Path, rate: int = 8000) -> Samples:
+    """Its first channel, at `rate`."""
     with wave.open(str(path)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)[:: file.getnchannels()]
-        return resample(Audio(samples, file.getframerate()), 8000).samples
+        return resample(Audio(samples, file.getframerate()), rate).samples
 
 
 # --------------------------------------------------------------------------------------- what the agent does
@@ -403,6 +422,42 @@ async def test_what_the_phone_needs_outlives_a_restart_of_the_edge(agent: Answer
             await leg.resume()
             assert await hears_itself(caller, ear, 1100)
     await agent.saw(Terminated)
+
+
+WIDEBAND = {
+    "G.722": ("G722/16000/1", ["g722.so"], 16_000),
+    "Opus": ("opus/48000/2", ["opus.so"], 48_000),
+}
+
+
+@needs_baresip
+@pytest.mark.parametrize("kind", WIDEBAND)
+async def test_wideband_reaches_the_agent_and_comes_back(agent: Answering, kind: str) -> None:
+    """6 kHz, which no codec of 8 kHz could carry, is in the agent's frames and in what the phone hears."""
+    codec, modules, rate = WIDEBAND[kind]
+    missing = [module for module in modules if not (baresip.MODULES / module).exists()]
+    if missing:
+        pytest.skip(f"baresip has no {', '.join(missing)}")
+    speech = tone(6000, 30.0, rate)
+    async with baresip.running(speech, account=f";audio_codecs={codec}", modules=modules, rate=rate) as phone:
+        await phone.command("dial", agent.uri)
+        await agent.saw(Established)
+        leg = agent.legs[0]
+        frames: list[Frame] = []
+
+        def echo(frame: Frame) -> None:
+            frames.append(frame)
+            leg.audio.write(1, Audio(frame.samples, frame.rate))
+
+        leg.audio.listen(echo)
+        await asyncio.sleep(2.0)
+        await phone.command("hangup")
+        await phone.wait_for("CALL_CLOSED")
+        heard = await asyncio.to_thread(read_wav, phone.heard(), 16_000)
+    assert {frame.rate for frame in frames} == {16_000}
+    received = np.concatenate([frame.samples for frame in frames])
+    assert purity_db(received[-8000:], 6000, 16_000) > 15
+    assert purity_db(heard[-16_000:-8000], 6000, 16_000) > 15
 
 
 async def test_a_caller_who_speaks_g729_alone(agent: Answering, trunk: Trunk) -> None:

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from connector.app import SystemClock
-from connector.audio import Samples
+from connector.audio import Audio, Samples
+from connector.codec.registry import make_codec
+from connector.codec.resample import resample
 from connector.rtp.packet import RtpPacket
 from connector.sip.message import (
     Address,
@@ -319,9 +321,8 @@ class Voice(RtpPeer):
     async def say(self, hertz: float, seconds: float, to: Address) -> None:
         """A tone, in step with real time."""
         self._pass_silence()
-        packets = list(
-            rtp_stream(tone(hertz, seconds), self._codec, self._type, self._sequence, self._timestamp, self._ssrc)
-        )
+        audio = tone(hertz, seconds, make_codec(self._codec).rate)
+        packets = list(rtp_stream(audio, self._codec, self._type, self._sequence, self._timestamp, self._ssrc))
         await self.stream(packets, to, CLOCK)
         self._pass(len(packets), FRAME * len(packets))
 
@@ -339,7 +340,12 @@ class Voice(RtpPeer):
         self.datagrams()
         await self.say(hertz, seconds, to)
         await asyncio.sleep(0.3)
-        return heard_tone(self.heard(self._codec, self._type), hertz)
+        heard = Audio(self.heard(self._codec, self._type), make_codec(self._codec).rate)
+        return heard_tone(resample(heard, 8000).samples, hertz)
+
+    def speak(self, codec: str, payload_type: int) -> None:
+        """Another codec from now on, one whose timestamps count 8 kHz, too."""
+        self._codec, self._type = codec, payload_type
 
     async def press(self, keys: str, to: Address, payload_type: int = 101) -> None:
         """Telephone-events (RFC 4733): each key for 100 ms, its end three times."""

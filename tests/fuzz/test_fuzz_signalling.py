@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from connector.config.model import MediaSettings
 from connector.errors import BadRequest, NotAcceptableHere, VoxtrunkError
+from connector.leg.endpoint import capabilities
 from connector.leg.sip_socket import SipSocket
 from connector.sip.bodies import parse_dtmf, sdp_body, sipfrag_status
 from connector.sip.digest import DigestClient, DigestServer, NoChallenge, parse_digest
@@ -126,7 +128,7 @@ def test_descriptions_are_answered_or_refused() -> None:
     def answer(body: bytes) -> None:
         description = parse_sdp(body)
         parse_sdp(str(description).encode("utf-8", "replace"))
-        said = Negotiation("127.0.0.1", 40000, 1).answer(description)
+        said = Negotiation("127.0.0.1", 40000, 1, capabilities(MediaSettings())).answer(description)
         assert len(said.media) == len(description.media)
         assert sum(media.port > 0 for media in said.media) == 1
 

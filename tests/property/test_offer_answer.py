@@ -7,6 +7,8 @@ import ipaddress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connector.config.model import MediaSettings
+from connector.leg.endpoint import capabilities
 from connector.sip.offer_answer import Negotiation
 from connector.sip.sdp import Direction, MediaDescription, SessionDescription, parse_sdp
 
@@ -45,7 +47,8 @@ def test_every_description_is_read_back_as_it_was_written(description: SessionDe
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=12))
 def test_after_every_offer_both_sides_mean_the_same(steps: list[tuple[bool, bool]]) -> None:
     """Each step: who offers, and whether it holds the other from now on."""
-    sides = [Negotiation("192.0.2.1", 4000, 1), Negotiation("192.0.2.2", 5000, 2)]
+    speaks = capabilities(MediaSettings())
+    sides = [Negotiation("192.0.2.1", 4000, 1, speaks), Negotiation("192.0.2.2", 5000, 2, speaks)]
     versions = [0, 0]
     for first, hold in [(False, False), *steps]:
         offerer, answerer = sides[first], sides[not first]

@@ -143,7 +143,7 @@ async def test_an_invite_without_an_offer_gets_ours_and_answers_it_in_its_ack() 
     async with pair() as us:
         far = us.ua.call("")
         leg = await us.answered()
-        assert "RTP/AVP 0 8 101" in (await far.hears(200)).body
+        assert " 0 8 101 " in (await far.hears(200)).body
         far.ack(sdp(formats="8 101"))
         assert await next_event(leg) == Established()
         assert leg.agreement.codec == "PCMA"
@@ -666,6 +666,6 @@ async def test_an_outgoing_call_with_an_unusable_answer_is_hung_up() -> None:
         dialling = asyncio.create_task(us.endpoint.dial("sip:200@192.0.2.9"))
         far = await us.ua.called()
         far.respond(200, body=sdp(formats="18"))
-        with pytest.raises(Exception, match="none of PCMU"):
+        with pytest.raises(Exception, match="PCMU, PCMA is offered"):
             await dialling
         await far.hears("BYE")

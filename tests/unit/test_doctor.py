@@ -10,7 +10,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import randrange
 from typing import Any
@@ -21,9 +21,10 @@ from typer.testing import CliRunner, Result
 from connector.cli import app
 from connector.cli.doctor.engines import EngineInUse, check_engines, missing_packages
 from connector.cli.doctor.findings import Finding, Verdict
-from connector.cli.doctor.machine import local_addresses, owner
+from connector.cli.doctor.machine import check_codecs, local_addresses, owner
+from connector.codec.registry import CODECS
 from connector.config import builtin_settings
-from connector.config.model import EngineChoice
+from connector.config.model import EngineChoice, MediaSettings
 from connector.errors import EngineError, ModelFetchError, PackageMissing
 from connector.interfaces import EngineContext, EngineDescriptor, EngineKind, EngineOptions, ModelFile
 from tests.fakes.models import models_folder
@@ -85,7 +86,7 @@ def taken(kind: socket.SocketKind, port: int = 0) -> Iterator[int]:
 def test_all_is_well(tmp_path: Path) -> None:
     """Every check has a line, none failed, and nothing is left behind."""
     report = checks(doctor(tmp_path, ECHO))
-    assert list(report) == ["Python", "configuration", "SIP port", "RTP ports", "HTTP port", "records folder"]
+    assert list(report) == ["Python", "configuration", "SIP port", "RTP ports", "HTTP port", "codecs", "records folder"]
     assert {line["verdict"] for line in report.values()} == {"ok"}
     assert [path.name for path in tmp_path.iterdir()] == ["voxtrunk.yml"]
 
@@ -185,6 +186,21 @@ def test_some_rtp_ports_are_taken(tmp_path: Path) -> None:
         first = port - port % 2
         report = checks(doctor(tmp_path, f"{ECHO}media: {{ports: {first}-{first + 61}}}\n"))
     assert report["RTP ports"]["verdict"] == "warning"
+
+
+# --------------------------------------------------------------------------------------- codecs
+
+
+def test_a_codec_that_cannot_be_spoken_here_matters_where_it_was_asked_for() -> None:
+    without = {**CODECS, "opus": replace(CODECS["opus"], missing=lambda: "libopus is not installed")}
+    by_default = check_codecs(MediaSettings(), without)
+    assert (by_default.verdict, by_default.cause) == (Verdict.OK, "G722, PCMU, PCMA; not opus")
+    asked = check_codecs(MediaSettings(codecs=("opus", "PCMU")), without)
+    assert (asked.verdict, asked.cause) == (Verdict.WARNING, "PCMU; not opus")
+    assert asked.remedy == "libopus is not installed"
+    alone = check_codecs(MediaSettings(codecs=("opus",)), without)
+    assert (alone.verdict, alone.cause) == (Verdict.FAILED, "none; not opus")
+    assert check_codecs(MediaSettings(codecs=("PCMA",)), without).verdict is Verdict.OK
 
 
 # --------------------------------------------------------------------------------------- the disk

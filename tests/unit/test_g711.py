@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from connector.codec.registry import CODECS, make_codec
+from connector.codec.registry import CODECS, make_codec, spoken
+from connector.config.model import Codec, MediaSettings
 from connector.errors import NotAcceptableHere
+from connector.leg.endpoint import capabilities
+from connector.sip.offer_answer import Capabilities
 from tests.fakes.audio import level_db, purity_db, tone
 
 
@@ -17,7 +23,7 @@ def test_silence_is_the_octet_that_the_standard_names(name: str, silence: int) -
     assert np.abs(codec.decode(bytes([silence]) * 160)).max() <= 8
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", ["PCMU", "PCMA"])
 def test_a_tone_survives_at_its_level(name: str) -> None:
     codec = make_codec(name)
     original = tone(1000, 0.5).samples
@@ -26,7 +32,7 @@ def test_a_tone_survives_at_its_level(name: str) -> None:
     assert purity_db(heard, 1000) > 33
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", ["PCMU", "PCMA"])
 def test_every_octet_is_a_sample_that_encodes_to_it_again(name: str) -> None:
     codec = make_codec(name)
     octets = bytes(range(256))
@@ -42,6 +48,14 @@ def test_every_octet_is_a_sample_that_encodes_to_it_again(name: str) -> None:
 )
 def test_the_loudest_codes_decode_to_the_standards_values(name: str, octet: int, sample: int) -> None:
     assert list(make_codec(name).decode(bytes([octet]))) == [sample]
+
+
+def test_the_configuration_can_name_every_codec() -> None:
+    assert set(get_args(Codec)) == set(CODECS)
+    assert capabilities(MediaSettings(codecs=("PCMA", "G722"))) == Capabilities((CODECS["PCMA"], CODECS["G722"]), True)
+    assert capabilities(MediaSettings()).formats == spoken()
+    with pytest.raises(ValidationError, match="PCMA twice"):
+        MediaSettings(codecs=("PCMA", "PCMU", "PCMA"))
 
 
 def test_an_unknown_codec_is_refused_by_name() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -11,19 +11,8 @@ from connector.audio import Audio, Samples
 from connector.codec.resample import Resampler, resample
 from tests.fakes.audio import level_db, purity_db, tone
 
-RATIOS = [
-    (8000, 16_000),
-    (16_000, 8000),
-    (8000, 24_000),
-    (24_000, 8000),
-    (16_000, 24_000),
-    (24_000, 16_000),
-    (22_050, 8000),
-    (22_050, 16_000),
-    (44_100, 8000),
-    (48_000, 8000),
-    (8000, 48_000),
-]
+RATIOS = list(permutations([8000, 16_000, 22_050, 24_000, 44_100, 48_000], 2))
+"""Every rate of codecs, recognisers and synthesisers into every other."""
 
 each_ratio = pytest.mark.parametrize(("source", "target"), RATIOS)
 
@@ -34,7 +23,7 @@ def middle(samples: Samples, rate: int) -> Samples:
 
 
 @each_ratio
-@pytest.mark.parametrize("share", [0.075, 0.25, 0.6, 0.85])
+@pytest.mark.parametrize("share", [0.25, 0.85])
 def test_a_tone_of_the_passband_keeps_level_and_purity(source: int, target: int, share: float) -> None:
     frequency = share * min(source, target) / 2
     original = tone(frequency, 0.5, source)
@@ -66,10 +55,10 @@ def test_a_constant_passes_exactly(source: int, target: int) -> None:
 @each_ratio
 def test_the_length_is_kept_and_the_sound_stays_where_it_was(source: int, target: int) -> None:
     frequency = 700
-    original = tone(frequency, 0.25, source)
+    original = tone(frequency, 0.2, source)
     converted = resample(original, target)
     assert converted.seconds == pytest.approx(original.seconds, abs=1 / target)
-    expected = tone(frequency, 0.25, target).samples
+    expected = tone(frequency, 0.2, target).samples
     difference = middle(converted.samples, target) - middle(expected[: len(converted.samples)], target)
     assert np.abs(difference).max() <= 8, "a delay of one sample would differ by thousands"
 
@@ -93,6 +82,23 @@ def test_no_chunking_changes_a_sample(source: int, target: int) -> None:
         resampler = Resampler(source, target)
         parts = [resampler.process(noise[begin:end]) for begin, end in pairwise(cuts)]
         assert np.array_equal(np.concatenate([*parts, resampler.flush()]), whole)
+
+
+@each_ratio
+def test_the_passband_is_flat_and_the_gain_is_one(source: int, target: int) -> None:
+    """Sixteen tones at once, up to 0.85 of the band: none is off by 0.05 dB (ITU-T G.712 allows 0.5)."""
+    band = min(source, target) / 2
+    frequencies = np.linspace(0.02, 0.85, 16) * band
+    phases = np.arange(16) ** 2  # low peaks
+    given = sum(
+        np.sin(2 * np.pi * f * np.arange(source) / source + p) for f, p in zip(frequencies, phases, strict=True)
+    )
+    heard = resample(Audio(np.rint(3000 * given).astype(np.int16), source), target).samples
+    window = np.hanning(target)
+    moments = np.arange(target) / target
+    levels = [abs(np.sum(heard * window * np.exp(-2j * np.pi * f * moments))) for f in frequencies]
+    gains = 20 * np.log10(np.array(levels) / (3000 / 2 * window.sum()))
+    assert np.abs(gains).max() < 0.05
 
 
 def test_full_scale_is_clipped_and_does_not_wrap_around() -> None:

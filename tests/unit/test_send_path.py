@@ -92,6 +92,80 @@ def test_the_codec_changes_in_mid_call_and_the_numbers_go_on() -> None:
     assert hears(np.concatenate([make_codec("PCMA").decode(packet.payload) for packet in after]), 440)
 
 
+@pytest.mark.parametrize(("first", "second"), [("PCMU", "G722"), ("G722", "PCMA"), ("PCMA", "opus"), ("opus", "PCMU")])
+def test_a_change_of_rate_in_mid_sentence_is_not_heard(first: str, second: str) -> None:
+    """The tone goes on where it was, at its speed, and the position counts seconds of speech."""
+    before, after = make_codec(first), make_codec(second)
+    path = make_path(first)
+    path.playout.write(1, tone(440, 1.0, 24_000))
+    heard = [before.decode(packet.payload) for packet in packets(path, 20)]
+    path.configure(make_codec(second), 9, None)
+    assert path.playout.position.seconds == pytest.approx(0.4)
+    emissions = [path.pull() for _ in range(20)]
+    wideband = [after.decode(RtpPacket.parse(emission.packet).payload) for emission in emissions]
+    assert path.playout.position.seconds == pytest.approx(0.8)
+    assert path.rate == after.rate
+    assert hears(np.concatenate(heard)[800:], 440, before.rate)
+    assert hears(np.concatenate(wideband)[2000:], 440, after.rate)
+    time = 0.4 + np.arange(20 * after.rate // 50) / after.rate
+    sent = np.concatenate([emission.samples for emission in emissions])
+    assert np.abs(sent - 8192 * np.sin(2 * np.pi * 440 * time)).max() < 60
+
+
+def test_a_new_clock_rate_begins_a_new_stream_and_the_same_does_not() -> None:
+    """RFC 7160 section 4.1; G.722 counts 8 kHz, as G.711 does."""
+    path = make_path()
+    path.playout.write(1, tone(440, 1.0))
+    (first,) = packets(path, 1)
+    path.configure(make_codec("G722"), 9, 101)
+    (second,) = packets(path, 1)
+    assert (second.ssrc, second.marker) == (first.ssrc, False)
+    assert second.timestamp == (first.timestamp + FRAME) & 0xFFFFFFFF
+    path.configure(make_codec("opus"), 96, 101)
+    third, fourth = packets(path, 2)
+    assert third.ssrc != first.ssrc
+    assert (third.marker, fourth.marker) == (True, False)
+    assert (fourth.timestamp - third.timestamp) & 0xFFFFFFFF == 960
+
+
+@pytest.mark.parametrize(("event_rate", "unit"), [(48_000, 960), (8000, 160), (None, 960)])
+def test_keys_beside_opus_count_in_the_clock_of_the_events(event_rate: int | None, unit: int) -> None:
+    """RFC 4733 section 2.1. Their timestamps are the stream's in any case."""
+    path = make_path("opus", 96)
+    path.configure(make_codec("opus"), 96, 101, event_rate)
+    path.send_dtmf("D")
+    sent = packets(path, 12)
+    keys = [packet for packet in sent if packet.payload_type == 101]
+    events = [TelephoneEvent.parse(packet.payload) for packet in keys]
+    assert [event.duration for event in events] == [unit * n for n in (1, 2, 3, 4, 5, 5, 5)]
+    assert [event.end for event in events] == [False] * 4 + [True] * 3
+    assert {event.event for event in events} == {15}
+    assert {packet.timestamp for packet in keys} == {sent[0].timestamp}
+    assert [packet.marker for packet in keys] == [True] + [False] * 6
+
+
+def test_a_long_row_of_keys_is_played_key_by_key() -> None:
+    path = make_path()
+    keys = "0123456789*#ABCD" * 3
+    path.send_dtmf(keys)
+    sent = packets(path, 10 * len(keys) + 5)
+    events = [packet for packet in sent if packet.payload_type == 101]
+    starts = list(dict.fromkeys(packet.timestamp for packet in events))
+    assert [events[7 * n].payload[0] for n in range(len(keys))] == [*range(16)] * 3
+    assert len(events) == 7 * len(keys)
+    assert {(b - a) & 0xFFFFFFFF for a, b in pairwise(starts)} == {10 * FRAME}
+    assert [packet.marker for packet in events] == [n % 7 == 0 for n in range(len(events))]
+
+
+@pytest.mark.parametrize("codec", ["PCMU", "PCMA", "G722", "opus"])
+def test_silence_is_silent_in_every_codec(codec: str) -> None:
+    path = make_path(codec)
+    decoder = make_codec(codec)
+    heard = np.concatenate([decoder.decode(packet.payload) for packet in packets(path, 50)])
+    assert np.abs(heard).max() <= 16
+    assert len(heard) == decoder.rate
+
+
 def test_what_is_emitted_is_what_the_packet_carries() -> None:
     path = make_path()
     path.playout.write(1, tone(440, 0.1))

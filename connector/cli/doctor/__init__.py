@@ -15,7 +15,7 @@ from connector.app import SystemClock
 from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json, print_table
 from connector.cli.doctor.engines import check_engines, engines_in_use
 from connector.cli.doctor.findings import Finding, Verdict
-from connector.cli.doctor.machine import check_media, check_port, check_python, check_records
+from connector.cli.doctor.machine import check_codecs, check_media, check_port, check_python, check_records
 from connector.cli.doctor.running import check_running
 from connector.cli.doctor.softswitch import check_softswitch
 from connector.config.model import Settings
@@ -70,6 +70,7 @@ def _examine(file: Path, seconds: float) -> Iterator[Finding]:
     else:
         yield from check_softswitch(settings, settings.opensips)
         yield from asyncio.run(check_running(settings, settings.opensips, SystemClock()))
+    yield check_codecs(settings.media)
     yield check_records(settings.records)
     yield from _examine_engines(settings, seconds)
 

@@ -8,13 +8,14 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 from connector.cli.console import counted
 from connector.cli.doctor.findings import Finding, Verdict
+from connector.codec.registry import CODECS, Format
 from connector.config.model import MediaSettings, RecordSettings
 
 PYTHON = ((3, 11), (3, 13))
@@ -70,6 +71,21 @@ def check_media(media: MediaSettings, address: str) -> Finding:
     cause = f"{len(taken)} ports of {media.ports} are taken, such as {taken[0]}" + (f" by {who}" if who else "")
     verdict = Verdict.WARNING if usable else Verdict.FAILED
     return Finding(check, verdict, cause, "give media.ports a range that nothing else uses")
+
+
+def check_codecs(media: MediaSettings, known: Mapping[str, Format] = CODECS) -> Finding:
+    """Can the codecs of the configuration be spoken here? Those that it does not name may be missing."""
+    check = "codecs"
+    names: tuple[str, ...] = media.codecs or tuple(known)
+    missing = {name: why for name in names if (why := known[name].missing())}
+    spoken = ", ".join(name for name in names if name not in missing)
+    if not missing:
+        return Finding(check, Verdict.OK, spoken)
+    cause = f"{spoken or 'none'}; not {', '.join(missing)}"
+    remedy = "; ".join(missing.values())
+    if not spoken:
+        return Finding(check, Verdict.FAILED, cause, remedy)
+    return Finding(check, Verdict.WARNING if media.codecs else Verdict.OK, cause, remedy)
 
 
 def _bind(kind: socket.SocketKind, address: str, port: int) -> OSError | None:
