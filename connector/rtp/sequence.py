@@ -35,6 +35,10 @@ class SequenceTracker:
         if self._highest is None:
             self._restart(sequence)
             return Numbered(sequence, True)
+        if sequence == self._highest + 1 & 0xFFFF:  # as nearly always
+            self._highest += 1
+            self._expected_after_jump = None
+            return Numbered(self._highest, False)
         extended = extend(sequence, self._highest, 16)
         if -MAX_MISORDER < extended - self._highest < MAX_DROPOUT:
             self._highest = max(self._highest, extended)

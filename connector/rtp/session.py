@@ -55,11 +55,24 @@ class RtpSession:
         """The far end's SSRC."""
         self.statistics = ReceptionStatistics(clock_rate)
         """Of the far end's current stream."""
+        self.streams = 0
+        """Streams (SSRCs) of the far end that were followed so far, one after the other."""
         self.unknown = 0
         """Packets whose payload type nobody negotiated."""
 
     def __str__(self) -> str:
         return "RTP" if self.remote is None else f"RTP from {self.remote:08x}"
+
+    @property
+    def clock_rate(self) -> int:
+        """Of the audio's timestamps, Hz; another codec may have another one in mid-stream."""
+        return self._clock_rate
+
+    @clock_rate.setter
+    def clock_rate(self, clock_rate: int) -> None:
+        if clock_rate != self._clock_rate:
+            self._clock_rate = clock_rate
+            self.statistics.change_clock(clock_rate)
 
     @property
     def received(self) -> int:
@@ -89,11 +102,12 @@ class RtpSession:
             self.statistics = ReceptionStatistics(self._clock_rate, sequence)
             self._timestamp = packet.timestamp
         timestamp = extend(packet.timestamp, self._timestamp, 32)
-        self.statistics.count(sequence)
         if kind is PayloadKind.AUDIO:
-            # An event's packets repeat its first timestamp, which would read as jitter.
             self._timestamp = timestamp
-            self.statistics.time(timestamp, arrival)
+            self.statistics.take(sequence, timestamp, arrival)
+        else:
+            # An event's packets repeat its first timestamp, which would read as jitter.
+            self.statistics.count(sequence)
         return Arrival(kind, sequence, timestamp, restarted)
 
     def _follow(self, packet: RtpPacket) -> bool:
@@ -102,11 +116,19 @@ class RtpSession:
             self._candidate = (packet.ssrc, (packet.sequence + 1) & 0xFFFF)
             return False
         self.remote = packet.ssrc
+        self.streams += 1
         self._candidate = None
         self._tracker = SequenceTracker()
-        if packet.ssrc == self.ssrc and not self._collided:
-            # Two sources with one number: we take another (section 8.2). A peer that reflects our own
-            # packets collides again with the new number; that is a loop, and fleeing it would never end.
+        if packet.ssrc == self.ssrc:
+            self.collide()
+        return True
+
+    def collide(self) -> None:
+        """Two sources have our number: we take another, once (section 8.2).
+
+        A peer that reflects our own packets collides again with the new one; that is a loop, and fleeing it
+        would never end.
+        """
+        if not self._collided:
             self._collided = True
             self.ssrc = random.getrandbits(32)
-        return True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 
 class ReceptionStatistics:
-    """Loss and interarrival jitter of one stream.
+    """Loss and interarrival jitter of one stream, on the way to us.
 
+    What was lost for the listener, late and discarded packets too, is the jitter buffer's `missed`.
     `clock_rate`: of its timestamps, Hz. `first`: extended sequence number of its first packet.
     """
 
@@ -23,12 +24,21 @@ class ReceptionStatistics:
         self.received += 1
         self._highest = max(self._highest, sequence)
 
-    def time(self, timestamp: int, arrival: float) -> None:
-        """Takes a media packet's extended timestamp and its arrival (seconds) into the jitter (appendix A.8)."""
+    def take(self, sequence: int, timestamp: int, arrival: float) -> None:
+        """Counts a media packet; its extended timestamp and its arrival (seconds) go into the jitter (appendix A.8)."""
+        self.received += 1
+        if sequence > self._highest:
+            self._highest = sequence
         transit = arrival * self._clock_rate - timestamp
         if self._transit is not None:
             self._jitter += (abs(transit - self._transit) - self._jitter) / 16
         self._transit = transit
+
+    def change_clock(self, clock_rate: int) -> None:
+        """From here on timestamps count at another rate: transits do not compare across the change."""
+        self._jitter *= clock_rate / self._clock_rate
+        self._clock_rate = clock_rate
+        self._transit = None
 
     @property
     def highest(self) -> int:

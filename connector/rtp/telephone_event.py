@@ -39,11 +39,22 @@ class TelephoneEvent(NamedTuple):
 
     @classmethod
     def parse(cls, payload: bytes) -> TelephoneEvent:
-        """Reads a payload; raises `RtpError` where it is truncated. What follows the first event is ignored."""
+        """Reads a payload's first event; raises `RtpError` where it is truncated."""
+        return cls.parse_all(payload)[0]
+
+    @classmethod
+    def parse_all(cls, payload: bytes) -> list[TelephoneEvent]:
+        """Reads all events of a payload, each of which begins where the one before ends (section 2.5.1.5).
+
+        Raises `RtpError` where the first is truncated; a truncated rest is no event.
+        """
         if len(payload) < _PAYLOAD.size:
             raise RtpError(f"telephone-event truncated: {len(payload)} octets")
-        event, flags, duration = _PAYLOAD.unpack_from(payload)
-        return cls(event, bool(flags & 0x80), flags & 0x3F, duration)
+        whole = len(payload) - len(payload) % _PAYLOAD.size
+        return [
+            cls(event, bool(flags & 0x80), flags & 0x3F, duration)
+            for event, flags, duration in _PAYLOAD.iter_unpack(payload[:whole])
+        ]
 
     def serialize(self) -> bytes:
         """The payload's bytes."""
@@ -56,26 +67,38 @@ class EventReceiver:
     def __init__(self, clock_rate: int) -> None:
         self._clock_rate = clock_rate
         self._event: int | None = None
-        self._start = 0
-        self._end = 0
+        self._start = self._segment = self._end = 0
         self._reported: int | None = None
         self._silent_frames = 0
 
     def receive(self, timestamp: int, event: TelephoneEvent) -> list[Digit]:
-        """Takes a packet with its extended timestamp; returns the presses that are known to be over."""
+        """Takes an event with its extended timestamp; returns the presses that are known to be over."""
         if event.event >= len(DIGITS) or (self._reported is not None and timestamp <= self._reported):
             return []
+        if not event.duration and (self._event is None or timestamp != self._start):
+            return []  # only a state can last for no time at all (section 2.3.5); the next packet will tell more
         digits: list[Digit] = []
-        if timestamp > self._end or event.event != self._event:
+        if self._event is not None and not self._continues(timestamp, event.event):
+            if timestamp <= self._start:
+                return []
             digits += self._finish()  # a new press, and the end of the former was lost
         if self._event is None:
-            self._event, self._start, self._end = event.event, timestamp, timestamp
-        # A press longer than a segment goes on in a segment that starts where the former ended (section 2.5.1.3).
+            self._event = event.event
+            self._start = self._segment = self._end = timestamp
+        self._segment = max(self._segment, timestamp)
         self._end = max(self._end, timestamp + event.duration)
         self._silent_frames = 0
         if event.end:
             digits += self._finish()
         return digits
+
+    def _continues(self, timestamp: int, event: int) -> bool:
+        """Whether an event belongs to the press that is held: reported again, or longer than a segment.
+
+        A press goes on in a segment that starts where the former ended, at its greatest duration (section
+        2.5.1.3), though the packets that would tell of that end may have been lost.
+        """
+        return event == self._event and (timestamp <= self._end or timestamp == self._segment + LONGEST)
 
     def tick(self) -> list[Digit]:
         """To be called once per frame; returns a press whose end was lost."""
@@ -112,7 +135,8 @@ class EventSender:
     """Plays keys, one packet per frame, in place of audio."""
 
     def __init__(self, clock_rate: int, volume: int = 10) -> None:
-        self._frame = round(clock_rate * FRAME_SECONDS)
+        self.clock_rate = clock_rate
+        """Of durations and offsets, Hz."""
         self._volume = volume
         self._keys: deque[int] = deque()
         self._frames = 0
@@ -132,9 +156,10 @@ class EventSender:
         self._frames += 1
         if frame < PRESS_FRAMES + END_PACKETS - 1:
             end = frame >= PRESS_FRAMES - 1
-            duration = min(frame + 1, PRESS_FRAMES) * self._frame
+            unit = round(self.clock_rate * FRAME_SECONDS)
+            duration = min(frame + 1, PRESS_FRAMES) * unit
             payload = TelephoneEvent(self._keys[0], end, self._volume, duration).serialize()
-            return EventPacket(payload, frame * self._frame, frame == 0)
+            return EventPacket(payload, frame * unit, frame == 0)
         if self._frames >= PRESS_FRAMES + PAUSE_FRAMES:
             self._keys.popleft()
             self._frames = 0

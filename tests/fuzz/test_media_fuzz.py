@@ -11,6 +11,7 @@ from connector.rtp.packet import RtpPacket
 from connector.rtp.reporter import Reporter
 from connector.rtp.session import PayloadKind, RtpSession
 from connector.rtp.telephone_event import EventReceiver, TelephoneEvent
+from connector.sender.packetizer import Packetizer
 
 RTP = bytes.fromhex("b1e5ffffffffffff0000000100000007000000020011223344556677") + b"\x05\x06\x00\x02"
 RTCP = rtcp.serialize(
@@ -50,10 +51,11 @@ def test_rtp_is_accepted_or_refused(data: bytes) -> None:
 
 @given(st.binary(max_size=300) | damaged(RTCP) | damaged(RTCP + RTCP))
 def test_rtcp_is_accepted_or_refused(data: bytes) -> None:
-    reporter = Reporter(RtpSession(8000, {0: PayloadKind.AUDIO}), "here")
+    session = RtpSession(8000, {0: PayloadKind.AUDIO})
+    reporter = Reporter(session, Packetizer(session), "here", 8000)
     try:
         packets = rtcp.parse(data)
-        reporter.receive(data, 1.0, 1.0)
+        reporter.receive(data, 1.0)
     except RtpError:
         return
     for packet in packets:

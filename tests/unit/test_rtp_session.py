@@ -117,6 +117,17 @@ def test_jitter_is_zero_for_an_even_stream_and_follows_rfc_3550_for_an_uneven_on
     assert uneven.statistics.jitter_seconds == pytest.approx(0.008, rel=0.01)
 
 
+def test_another_clock_in_mid_stream_is_no_jitter() -> None:
+    streams = session()
+    for index in range(100):
+        streams.receive(packet(index, 160 * index), index * 0.02 + (0.004 if index % 2 else 0.0))
+    before = streams.statistics.jitter_seconds
+    streams.clock_rate = 48_000
+    for index in range(100, 102):
+        streams.receive(packet(index, 960 * index), index * 0.02 + (0.004 if index % 2 else 0.0))
+    assert streams.statistics.jitter_seconds == pytest.approx(before, rel=0.1)
+
+
 def test_counters_span_restarts_of_the_stream() -> None:
     streams = session()
     for index in (1, 2, 4):
