@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connector.api.calls import CallList, CallService, CallSummary, RecordList, RunningCall
+from connector.api.calls import CallList, CallService, CallSummary, RecordingState, RecordList, RunningCall
 from connector.api.http import ANSWERS, EngineReadiness, HttpApi, Readiness, Service, application
 from connector.api.metrics import Metrics
 
@@ -16,6 +16,7 @@ __all__ = [
     "Metrics",
     "Readiness",
     "RecordList",
+    "RecordingState",
     "RunningCall",
     "Service",
     "application",

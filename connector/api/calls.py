@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from connector.call import Call, Registry
-from connector.record import Archive, CallRecord, Step, Turn
+from connector.errors import RecordError
+from connector.record import Archive, CallRecord, MediaStatistics, Pause, Step, Turn
 from connector.record.cdr import Instant, Text, encodable
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,6 +31,10 @@ class CallSummary(BaseModel):
     flavor: str | None
     state: str
     setup: Instant
+    mos: float | None = None
+    """MOS of what we hear (ITU-T G.107), up to the latest ten seconds."""
+    remote_mos: float | None = None
+    """MOS of what the far end hears, by its reports."""
 
 
 class CallList(BaseModel):
@@ -45,8 +50,9 @@ class RunningCall(CallSummary):
 
     route: str | None
     answered: Instant | None
-    media: dict[str, Any] | None
+    media: MediaStatistics | None
     turns: list[Turn]
+    pauses: list[Pause]
     errors: list[Text]
     signalling: list[Step]
 
@@ -91,6 +97,16 @@ class HangUp(Enum):
     UNKNOWN = auto()
 
 
+class RecordingState(BaseModel):
+    """Answer to a wish to pause or to resume a call's recording."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    call_id: Text
+    paused: bool
+    """Nothing of what is said or keyed is kept."""
+
+
 class CallService:
     """The calls of `registry`, and what `archive` has of those that are over."""
 
@@ -98,20 +114,10 @@ class CallService:
         self._registry = registry
         self._archive = archive
 
-    def summaries(self) -> Sequence[CallSummary]:
-        """The calls in progress, oldest first."""
-        return [
-            CallSummary(
-                call_id=call.info.call_id,
-                called=call.info.called,
-                calling=call.recorder.calling,
-                peer=call.info.peer,
-                flavor=call.recorder.flavor,
-                state=call.state.value,
-                setup=call.recorder.began,
-            )
-            for call in self._registry.calls
-        ]
+    def summaries(self) -> Iterator[CallSummary]:
+        """The calls in progress, oldest first, each as it is when it is asked for."""
+        for call in tuple(self._registry.calls):
+            yield _summary(call)
 
     async def show(self, call_id: str) -> RunningCall | CallRecord | None:
         """The call, or its record, or None where there is neither."""
@@ -120,7 +126,8 @@ class CallService:
             return await asyncio.to_thread(self._archive.named, call_id)
         record = call.recorder.so_far(call.media)
         shared = RunningCall.model_fields.keys() & CallRecord.model_fields.keys()
-        return RunningCall(state=call.state.value, **{name: getattr(record, name) for name in shared})
+        told = _summary(call).model_dump() | {name: getattr(record, name) for name in shared}
+        return RunningCall(**told)
 
     async def hang_up(self, call_id: str) -> HangUp:
         """Begins to hang up."""
@@ -131,6 +138,22 @@ class CallService:
         over = call is not None or await asyncio.to_thread(self._archive.named, call_id) is not None
         return HangUp.OVER if over else HangUp.UNKNOWN
 
+    async def pause_recording(self, call_id: str, *, paused: bool) -> RecordingState | None:
+        """Pauses the recording, or resumes it where `paused` is False; None where there is no such call.
+
+        Raises `RecordError` where the call is over or not answered yet: there is no recording then.
+        """
+        call = self._running(call_id)
+        if call is None and await asyncio.to_thread(self._archive.named, call_id) is None:
+            return None
+        if call is None or call.over:
+            raise RecordError("the call is over")
+        if paused:
+            call.pause_recording()
+        else:
+            call.resume_recording()
+        return RecordingState(call_id=call_id, paused=call.recorder.paused)
+
     async def records(self, query: RecordQuery) -> RecordList:
         """The newest records that `query` asks for."""
         found = await asyncio.to_thread(self._archive.newest, query.limit, query.since)
@@ -140,3 +163,18 @@ class CallService:
     def _running(self, call_id: str) -> Call | None:
         """The call in progress with this Call-ID, as records have it."""
         return next((call for call in self._registry.calls if encodable(call.info.call_id) == call_id), None)
+
+
+def _summary(call: Call) -> CallSummary:
+    mos, remote_mos = (None if one is None else round(one, 2) for one in call.opinions)
+    return CallSummary(
+        call_id=call.info.call_id,
+        called=call.info.called,
+        calling=call.recorder.calling,
+        peer=call.info.peer,
+        flavor=call.recorder.flavor,
+        state=call.state.value,
+        setup=call.recorder.began,
+        mos=mos,
+        remote_mos=remote_mos,
+    )

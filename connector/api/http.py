@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import re
@@ -11,10 +12,10 @@ from typing import Protocol
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from connector.api.calls import CallList, CallService, HangUp, RecordList, RecordQuery, RunningCall
+from connector.api.calls import CallList, CallService, HangUp, RecordingState, RecordList, RecordQuery, RunningCall
 from connector.api.openapi import document
 from connector.config.model import HttpSettings
-from connector.errors import MediaError
+from connector.errors import MediaError, RecordError
 from connector.record import CallRecord
 
 OPEN = frozenset({"/healthz", "/readyz"})
@@ -56,7 +57,7 @@ class Readiness(BaseModel):
 
 
 ANSWERS: Mapping[str, type[BaseModel]] = {
-    model.__name__: model for model in (Readiness, CallList, RunningCall, CallRecord, RecordList)
+    model.__name__: model for model in (Readiness, CallList, RunningCall, CallRecord, RecordingState, RecordList)
 }
 """What the API answers, by schema name."""
 
@@ -141,7 +142,11 @@ def application(service: Service, calls: CallService, token: SecretStr | None) -
         return web.Response(body=service.metrics(), headers=headers)
 
     async def listed(_: web.Request) -> web.Response:
-        return _json(CallList(calls=list(calls.summaries())))
+        texts: list[str] = []
+        for summary in calls.summaries():
+            texts.append(summary.model_dump_json())
+            await asyncio.sleep(0)  # many calls at once would make their own packets wait
+        return _json_text(f'{{"calls":[{",".join(texts)}]}}')
 
     async def told(request: web.Request) -> web.Response:
         found = await calls.show(request.match_info["call_id"])
@@ -157,13 +162,22 @@ def application(service: Service, calls: CallService, token: SecretStr | None) -
             case HangUp.STARTED:
                 return web.json_response({"call_id": call_id}, status=202)
 
+    async def recording(request: web.Request) -> web.Response:
+        paused = request.match_info["wish"] == "pause"
+        try:
+            state = await calls.pause_recording(request.match_info["call_id"], paused=paused)
+        except RecordError as error:
+            return problem(409, str(error))
+        return problem(404, NO_CALL) if state is None else _json(state)
+
     async def records(request: web.Request) -> web.Response:
         try:
             wanted = RecordQuery.model_validate(dict(request.query))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             return problem(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-        return _json(await calls.records(wanted))
+        found = await calls.records(wanted)
+        return _json_text(await asyncio.to_thread(_in_pieces, found))
 
     async def openapi(_: web.Request) -> web.Response:
         return web.json_response(document(ANSWERS))
@@ -175,6 +189,7 @@ def application(service: Service, calls: CallService, token: SecretStr | None) -
     app.router.add_get("/v1/calls", listed)
     app.router.add_get("/v1/calls/{call_id}", told)
     app.router.add_delete("/v1/calls/{call_id}", hung_up)
+    app.router.add_post("/v1/calls/{call_id}/recording/{wish:pause|resume}", recording)
     app.router.add_get("/v1/records", records)
     app.router.add_get("/v1/openapi.json", openapi)
     return app
@@ -214,4 +229,16 @@ def _by_address(request: web.Request) -> bool:
 
 
 def _json(model: BaseModel, status: int = 200) -> web.Response:
-    return web.Response(text=model.model_dump_json(), status=status, content_type="application/json")
+    return _json_text(model.model_dump_json(), status)
+
+
+def _json_text(text: str, status: int = 200) -> web.Response:
+    return web.Response(text=text, status=status, content_type="application/json")
+
+
+def _in_pieces(found: RecordList) -> str:
+    """`found` as JSON, for a thread: each record by itself, as pydantic holds the GIL until a document is whole."""
+    records, broken = (
+        ",".join(model.model_dump_json() for model in models) for models in (found.records, found.broken)
+    )
+    return f'{{"records":[{records}],"broken":[{broken}]}}'

@@ -10,22 +10,52 @@ from prometheus_client.registry import Collector
 
 from connector.call.engines import EngineStatus
 from connector.interfaces import CallInfo
-from connector.record import CallRecord, Turn
+from connector.record import CallRecord, MediaStatistics, Turn
 
 TURN_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 TICK_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
+MOS_BUCKETS = (1.5, 2.0, 2.58, 3.1, 3.6, 4.02, 4.34, 4.5)
+"""From 2.58 on the categories of ITU-T G.109: R of 50, 60, 70, 80 and 90."""
+LOSS_BUCKETS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
+JITTER_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
+DELAY_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
 NO_FLAVOR = "none"
+
+MEDIA_COUNTERS = {
+    "received": ("voxtrunk_rtp_received_packets", "RTP packets that came"),
+    "lost": ("voxtrunk_rtp_lost_packets", "RTP packets that did not come"),
+    "late": ("voxtrunk_rtp_late_packets", "RTP packets that came too late to be played"),
+    "duplicate": ("voxtrunk_rtp_duplicate_packets", "RTP packets that came a second time"),
+    "discarded": ("voxtrunk_rtp_discarded_packets", "RTP packets left out to keep the delay small"),
+    "strangers": ("voxtrunk_rtp_stranger_packets", "Datagrams from elsewhere than the caller"),
+    "malformed": ("voxtrunk_rtp_malformed_packets", "Datagrams that are neither RTP nor RTCP"),
+    "unknown_payload_type": ("voxtrunk_rtp_unknown_payload_packets", "RTP packets in a codec not agreed on"),
+    "sent": ("voxtrunk_rtp_sent_packets", "RTP packets sent"),
+    "unsent": ("voxtrunk_rtp_unsent_packets", "RTP packets that the network stack refused"),
+    "frames": ("voxtrunk_audio_frames", "20 ms frames of callers handed on"),
+    "concealed": ("voxtrunk_audio_concealed_frames", "Frames made up in place of lost or late packets"),
+}
+"""Counters of `MediaStatistics` and the metrics that sum them up."""
 
 
 class Metrics:
     """A `CallMonitor` that counts, and the page that Prometheus reads.
 
-    `flavors`: why a flavor cannot answer now, "" where it can, by name.
+    `flavors`: why a flavor cannot answer now, "" where it can, by name. `media`: counters of the calls in
+    progress, asked for when Prometheus asks. `skipped`: 20 ms ticks that were never run.
     """
 
-    def __init__(self, engines: Callable[[], Sequence[EngineStatus]], flavors: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        engines: Callable[[], Sequence[EngineStatus]],
+        flavors: Callable[[], Mapping[str, str]],
+        media: Callable[[], Iterable[Mapping[str, int]]],
+        skipped: Callable[[], int],
+    ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_ReadinessCollector(engines, flavors))
+        self._media = _MediaCollector(media, skipped)
+        self._registry.register(self._media)
         self._active = Gauge("voxtrunk_calls_active", "Calls in progress", registry=self._registry)
         self._calls = Counter(
             "voxtrunk_calls", "Calls that are over", ("flavor", "disposition", "status"), registry=self._registry
@@ -36,6 +66,7 @@ class Metrics:
         self._turns = Counter(
             "voxtrunk_turns", "Turns that are over", ("flavor", "interrupted"), registry=self._registry
         )
+        self._pauses = Counter("voxtrunk_recording_pauses", "Pauses of recordings", registry=self._registry)
         self._turn_errors = Counter("voxtrunk_turn_errors", "Turns with an error", ("flavor",), registry=self._registry)
         self._latency = Histogram(
             "voxtrunk_turn_seconds",
@@ -44,11 +75,19 @@ class Metrics:
             buckets=TURN_BUCKETS,
             registry=self._registry,
         )
-        self._media = Counter(
-            "voxtrunk_media",
-            "Counters of the media path of calls that are over",
-            ("counter",),
-            registry=self._registry,
+        self._mos = self._by_direction("voxtrunk_call_mos", "MOS (ITU-T G.107) of calls", MOS_BUCKETS)
+        self._worst_mos = self._by_direction(
+            "voxtrunk_call_worst_mos", "MOS of calls' worst window of 10 s", MOS_BUCKETS
+        )
+        self._loss = self._by_direction("voxtrunk_call_loss_ratio", "Share of packets lost", LOSS_BUCKETS)
+        self._jitter = self._by_direction(
+            "voxtrunk_call_jitter_seconds", "Interarrival jitter (RFC 3550), mean of the call", JITTER_BUCKETS
+        )
+        self._buffer = self._of_calls(
+            "voxtrunk_call_buffer_delay_seconds", "Delay in our jitter buffer, mean of the call", DELAY_BUCKETS
+        )
+        self._round_trip = self._of_calls(
+            "voxtrunk_call_round_trip_seconds", "To the far end and back, mean of the call", DELAY_BUCKETS
         )
         self._lateness = Histogram(
             "voxtrunk_tick_lateness_seconds",
@@ -90,9 +129,62 @@ class Metrics:
         self._active.dec()
         self._flavors.pop(info.call_id, None)
         self._calls.labels(record.flavor or NO_FLAVOR, record.disposition.value, str(record.status or 200)).inc()
-        for name, value in (record.media or {}).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-                self._media.labels(name).inc(value)
+        self._pauses.inc(len(record.pauses))
+        if record.media is not None:
+            self._media.add(record.media)
+            if record.answered is not None:
+                self._judge(record.media)
+
+    def _judge(self, media: MediaStatistics) -> None:
+        """Takes the quality of a call into the histograms."""
+        remote_loss = None if media.remote_lost is None else min(1.0, max(0, media.remote_lost) / max(1, media.sent))
+        for histogram, received, sent in (
+            (self._mos, media.mos, media.remote_mos),
+            (self._worst_mos, media.mos_worst, media.remote_mos_worst),
+            (self._loss, media.loss, remote_loss),
+            (self._jitter, media.jitter_mean, media.remote_jitter),
+        ):
+            for direction, value in (("received", received), ("sent", sent)):
+                if value is not None:
+                    histogram.labels(direction).observe(value)
+        if media.input_delay_mean is not None:
+            self._buffer.observe(media.input_delay_mean)
+        if media.round_trip_mean is not None:
+            self._round_trip.observe(media.round_trip_mean)
+
+    def _by_direction(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        """Of calls: what we `received`, by our own measure, and what we `sent`, by the far end's reports."""
+        return Histogram(name, text, ("direction",), buckets=buckets, registry=self._registry)
+
+    def _of_calls(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=self._registry)
+
+
+class _MediaCollector(Collector):
+    """Sums of calls that are over and, as they are when Prometheus asks, of those in progress."""
+
+    def __init__(self, media: Callable[[], Iterable[Mapping[str, int]]], skipped: Callable[[], int]) -> None:
+        self._running = media
+        self._skipped = skipped
+        self._over = dict.fromkeys(MEDIA_COUNTERS, 0)
+        self._told = dict.fromkeys(MEDIA_COUNTERS, 0)
+
+    def add(self, media: MediaStatistics) -> None:
+        """A call is over, and not among those in progress any more."""
+        for field in self._over:
+            self._over[field] += getattr(media, field)
+
+    def collect(self) -> Iterable[Metric]:
+        running = list(self._running())
+        for field, (name, text) in MEDIA_COUNTERS.items():
+            total = self._over[field] + sum(media.get(field, 0) for media in running)
+            # A counter that falls reads as a restart. This one may: a packet counted as lost comes late, a call that
+            # has just ended is in neither sum until its record is written.
+            self._told[field] = max(self._told[field], total)
+            yield CounterMetricFamily(name, text, value=self._told[field])
+        yield CounterMetricFamily(
+            "voxtrunk_ticks_skipped", "20 ms ticks given up after stalls of this machine", value=self._skipped()
+        )
 
 
 class _ReadinessCollector(Collector):

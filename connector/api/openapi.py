@@ -87,6 +87,14 @@ def document(models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
                     },
                 },
             },
+            "/v1/calls/{call_id}/recording/pause": {
+                "parameters": [call_id],
+                "post": _recording("Pauses the recording: nothing of what is said or keyed is kept.", refused),
+            },
+            "/v1/calls/{call_id}/recording/resume": {
+                "parameters": [call_id],
+                "post": _recording("Resumes the recording.", refused),
+            },
             "/v1/records": {
                 "get": {
                     "summary": "Records of calls that are over, the newest first.",
@@ -102,6 +110,18 @@ def document(models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
                 }
             },
             "/v1/openapi.json": {"get": {"summary": "This description.", "responses": {"200": _ok(), **refused}}},
+        },
+    }
+
+
+def _recording(summary: str, refused: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "summary": f"{summary} Where that is so already nothing changes.",
+        "responses": {
+            "200": _answer("That is so now.", "RecordingState"),
+            **refused,
+            "404": {"description": NO_CALL},
+            "409": {"description": "The call is over, or not answered yet."},
         },
     }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -27,7 +28,8 @@ from connector.cli.remote import Remote
 from connector.cli.turns import print_turns
 from connector.config.model import Settings
 from connector.errors import ConnectorRefused, ConnectorUnreachable, UnknownCall
-from connector.record import Archive, CallRecord, Found
+from connector.record import Archive, CallRecord, Found, MediaStatistics, Pause
+from connector.rtp.e_model import FAIR_FROM, GOOD_FROM, Verdict
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show calls and what went on in them; hang up.")
 
@@ -121,6 +123,32 @@ def hangup(
         console().print("There are no calls in progress.")
 
 
+@app.command()
+def pause_recording(
+    call_id: CallId, pair: PairName = None, file: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False
+) -> None:
+    """Pause the recording of a call: nothing of what is said or keyed is kept until it is resumed."""
+    _pause_recording(call_id, pair, file, paused=True, as_json=as_json)
+
+
+@app.command()
+def resume_recording(
+    call_id: CallId, pair: PairName = None, file: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False
+) -> None:
+    """Resume the recording of a call."""
+    _pause_recording(call_id, pair, file, paused=False, as_json=as_json)
+
+
+def _pause_recording(call_id: str, pair: str | None, file: Path, *, paused: bool, as_json: bool) -> None:
+    remote = connector_of(settings_of(file), pair)
+    running = [call.call_id for call in remote.calls()]
+    state = remote.pause_recording(_one(_matching(running, call_id), call_id, "call in progress"), paused=paused)
+    if as_json:
+        print_json(state.model_dump(mode="json"))
+    else:
+        console().print(f"{printable(state.call_id)}: the recording {'is paused' if state.paused else 'goes on'}")
+
+
 # --------------------------------------------------------------------------------------- finding calls
 
 
@@ -189,7 +217,7 @@ def _list_running(running: Sequence[CallSummary], *, as_json: bool) -> None:
     else:
         now = datetime.now(UTC)
         print_table(
-            ("since", "for", "calling", "called", "flavor", "state", "call id"),
+            ("since", "for", "calling", "called", "flavor", "state", "MOS", "call id"),
             [
                 (
                     _local(call.setup),
@@ -198,6 +226,7 @@ def _list_running(running: Sequence[CallSummary], *, as_json: bool) -> None:
                     printable(call.called),
                     call.flavor or "",
                     call.state,
+                    _figures(call.mos, call.remote_mos),
                     printable(call.call_id),
                 )
                 for call in running
@@ -219,7 +248,7 @@ def _list_ended(found: Found, limit: int, *, as_json: bool) -> None:
         console().print("There are no records of such calls.")
         return
     print_table(
-        ("setup", "calling", "called", "flavor", "disposition", "ended by", "seconds", "turns", "call id"),
+        ("setup", "calling", "called", "flavor", "disposition", "ended by", "seconds", "turns", "MOS", "call id"),
         [
             (
                 _local(record.setup),
@@ -230,6 +259,7 @@ def _list_ended(found: Found, limit: int, *, as_json: bool) -> None:
                 record.ended_by.value,
                 f"{record.duration_seconds:.1f}",
                 str(len(record.turns)),
+                "" if record.media is None else _figures(record.media.mos, record.media.remote_mos),
                 printable(record.call_id),
             )
             for record in found.records
@@ -239,9 +269,19 @@ def _list_ended(found: Found, limit: int, *, as_json: bool) -> None:
         console(stderr=True).print(f"the newest {limit}; --limit shows more")
 
 
+def _figures(mos: float | None, remote: float | None) -> str:
+    """From the caller / to the caller."""
+    told = ["-" if one is None else f"{one:.1f}" for one in (mos, remote)]
+    return "" if mos is remote is None else " / ".join(told)
+
+
 def _report_broken(found: Found) -> None:
     for one in found.broken:
         console(stderr=True).print(f"{printable(one.path)} cannot be read: {printable(one.reason)}")
+
+
+def _seconds(pause: Pause) -> str:
+    return f"from {pause.start:.1f} s" + ("" if pause.end is None else f" to {pause.end:.1f} s")
 
 
 def _local(instant: datetime) -> str:
@@ -261,11 +301,12 @@ def print_call(call: RunningCall | CallRecord) -> None:
     if call.turns:
         out.print()
         print_turns(call.turns)
-    for heading, lines in (("errors", call.errors), ("media", list(media(call.media or {})))):
-        if lines:
-            out.print(Text(f"\n{heading}", "bold"))
-            for line in lines:
-                out.print(f"  {printable(line)}")
+    if call.errors:
+        out.print(Text("\nerrors", "bold"))
+        for line in call.errors:
+            out.print(f"  {printable(line)}")
+    if call.media is not None:
+        print_media(call.media)
     if call.signalling:
         out.print()
         for line in ladder(call.signalling, call.peer):
@@ -286,6 +327,7 @@ def facts(call: RunningCall | CallRecord) -> Iterator[tuple[str, str]]:
     yield "peer", call.peer
     yield "flavor", f"{call.flavor} ({call.route})" if call.flavor else ""
     yield "setup", _local(call.setup)
+    yield "not recorded", ", ".join(_seconds(pause) for pause in call.pauses)
     if isinstance(call, RunningCall):
         yield "answered", _local(call.answered) if call.answered else ""
         yield "state", call.state
@@ -298,34 +340,73 @@ def facts(call: RunningCall | CallRecord) -> Iterator[tuple[str, str]]:
     yield "transcript", call.files.transcript or ""
 
 
-ODD = {
-    "strangers": "from elsewhere than the caller",
-    "malformed": "that are no RTP",
-    "unknown_payload_type": "in a codec that was not agreed on",
-    "unsent": "that the network stack refused to send",
-}
-"""Counters that are told where they are not 0."""
+def print_media(media: MediaStatistics) -> None:
+    """Prints what the media went through, both ways; nothing where nothing was counted."""
+    if not media.received and not media.sent:
+        return
+    out = console()
+    out.print()
+    print_table(("media", "from the caller", "to the caller"), media_rows(media))
+    for line in oddities(media):
+        out.print(line)
+    if media.mos is not None or media.remote_mos is not None:
+        out.print(QUALITY_SCALE)
 
 
-def media(counters: Mapping[str, Any]) -> Iterator[str]:
-    """The counters of the media path in words; of those that a port does not have nothing is said."""
-    if "received" in counters:
-        parts = [f"{counters[name]} {name}" for name in ("lost", "late", "duplicate", "discarded") if name in counters]
-        yield f"{counters['received']} packets received" + (f": {', '.join(parts)}" if parts else "")
-    if counters.get("frames"):
-        concealed = counters.get("concealed", 0)
-        share = 100 * concealed / counters["frames"]
-        yield f"{concealed} of {counters['frames']} frames made up in place of lost ones ({share:.1f} %)"
-    if "sent" in counters:
-        loss = counters.get("remote_loss")
-        missed = "" if loss is None else f": {100 * loss:.1f} % of late missed by the far end"
-        yield f"{counters['sent']} packets sent{missed}"
-    delays = {"jitter": "jitter", "input_delay": "from packet to frame", "round_trip": "round trip"}
-    times = [
-        f"{label} {1000 * counters[name]:.1f} ms" for name, label in delays.items() if counters.get(name) is not None
-    ]
-    if times:
-        yield ", ".join(times)
-    for name, words in ODD.items():
-        if counters.get(name):
-            yield f"{counters[name]} packets {words}"
+QUALITY_SCALE = f"Quality is MOS of ITU-T G.107, at best 4.4; good from {GOOD_FROM}, fair from {FAIR_FROM:.2f} (G.109)."
+
+
+def media_rows(media: MediaStatistics) -> Iterator[tuple[str, str, str]]:
+    """What there is to tell of either direction, as label and two values."""
+    remote_lost = media.remote_lost is not None and _part(max(0, media.remote_lost), media.sent)
+    rows: Sequence[tuple[str, object, object]] = (
+        ("quality", _quality(media.mos), _quality(media.remote_mos)),
+        ("worst 10 s", _quality(media.mos_worst), _quality(media.remote_mos_worst)),
+        ("codec", ", ".join(media.codecs), ""),
+        ("packets", media.received, media.sent),
+        ("lost", _part(media.lost, media.received + media.lost), remote_lost),
+        ("late", media.late, ""),
+        ("discarded", media.discarded, ""),
+        ("missed", media.missed and f"{media.missed} in {counted(media.bursts, 'gap')}", ""),
+        ("duplicate", media.duplicate, ""),
+        ("made up", media.concealed and f"{_part(media.concealed, media.frames)} frames", ""),
+        ("adjusted", media.adjusted and counted(media.adjusted, "time"), ""),
+        ("jitter", _span(media.jitter_mean, media.jitter, media.jitter_max), _span(None, media.remote_jitter, None)),
+        ("buffer delay", _span(media.input_delay_mean, media.input_delay, None), ""),
+        ("round trip", _span(media.round_trip_mean, media.round_trip, media.round_trip_max), ""),
+    )
+    for label, received, sent in rows:
+        if received or sent:
+            yield label, str(received or ""), str(sent or "")
+
+
+def oddities(media: MediaStatistics) -> Iterator[str]:
+    """What should not be, in words."""
+    for count, words in (
+        (media.strangers, "from elsewhere than the caller"),
+        (media.malformed, "of neither RTP nor RTCP"),
+        (media.unknown_payload_type, "in a codec that was not agreed on"),
+        (media.unsent, "that the network stack refused to send"),
+    ):
+        if count:
+            yield f"{counted(count, 'packet')} {words}"
+    if media.streams > 1:
+        yield f"the caller's stream began anew {counted(media.streams - 1, 'time')} (SSRC)"
+
+
+def _quality(mos: float | None) -> str:
+    return "" if mos is None else f"{Verdict.of(mos).value} ({mos:.2f})"
+
+
+def _part(count: int, of: int) -> str:
+    """`15 of 1500 (1.0 %)`, and 0."""
+    return f"{count} of {of} ({100 * count / of:.1f} %)" if count and of else str(count)
+
+
+def _span(mean: float | None, last: float | None, most: float | None) -> str:
+    """Milliseconds: the mean, else the last value, and the highest where it differs."""
+    usual = last if mean is None else mean
+    if usual is None:
+        return ""
+    bound = "" if most is None or most - usual < 0.0005 else f", at most {1000 * most:.1f} ms"
+    return f"{1000 * usual:.1f} ms{bound}"

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from connector.api import CallList, CallSummary, Readiness, RunningCall
-from connector.errors import ConnectorRefused, ConnectorUnreachable
+from connector.api import CallList, CallSummary, Readiness, RecordingState, RunningCall
+from connector.errors import ConnectorRefused, ConnectorUnreachable, RecordError
 from connector.record import CallRecord
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -55,6 +55,16 @@ class Remote:
         if status not in (404, 409):
             self._checked(status, answer)
         return status == 202
+
+    def pause_recording(self, call_id: str, *, paused: bool) -> RecordingState:
+        """Pauses the recording, or resumes it where `paused` is False.
+
+        Raises `RecordError` where there is none: the call is over, or not answered yet.
+        """
+        status, answer = self._ask("POST", f"{_path(call_id)}/recording/{'pause' if paused else 'resume'}")
+        if status in (404, 409) and isinstance(answer, dict):
+            raise RecordError(str(answer.get("error")))
+        return self._model(RecordingState, status, answer)
 
     def readiness(self) -> Readiness:
         """Whether it takes calls, and why not."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
 
 from connector.interfaces import Party, TimingSource
 from connector.record.latency import Latency
+from connector.record.media import MediaStatistics
 
 
 class Disposition(Enum):
@@ -98,11 +99,20 @@ class Step(_Part):
     """What matters in it: codecs, direction and address of its SDP, a key, a transfer's target, a reason."""
 
 
+class Pause(_Part):
+    """What was said and keyed in it was not recorded. Times are seconds from the beginning of the recording."""
+
+    start: float
+    """From then on."""
+    end: float | None
+    """Until then; None for the end of the call."""
+
+
 class Files(_Part):
     """What the call left, relative to the records folder; None where it was not wanted or could not be written."""
 
     recording: str | None = None
-    """The stereo WAV."""
+    """The stereo recording."""
     transcript: str | None = None
     """The JSON lines."""
     cdr: str
@@ -156,10 +166,12 @@ class CallRecord(_Part):
     """From the answer to the end; 0 without an answer."""
     timing: TimingSource
     """What the times of turns rest on."""
-    media: dict[str, Any] | None
-    """The media path's own counters, where it has any."""
+    media: MediaStatistics | None
+    """What the media went through, where the port counts it."""
     turns: list[Turn]
     """Every exchange, in order."""
+    pauses: list[Pause] = []
+    """When the recording was paused, in order."""
     errors: list[Text]
     """Everything that went wrong, in words."""
     signalling: list[Step] = []
@@ -183,9 +195,14 @@ _KEY = re.compile(r"(?<=Signal=).")
 _NUMBER = re.compile(r"(?:(?<=sip:)|(?<=sips:))[^@;>\s]+(?=@)|(?<=tel:)[^;>\s]+")
 
 
+def redact_keys(note: str) -> str:
+    """Hides the key in `Signal=5`."""
+    return _KEY.sub("*", note)
+
+
 def redact_note(note: str) -> str:
     """Hides the key in `Signal=5`, and numbers in SIP and tel URIs as `redact` does."""
-    return _NUMBER.sub(lambda number: redact(number[0]), _KEY.sub("*", note))
+    return _NUMBER.sub(lambda number: redact(number[0]), redact_keys(note))
 
 
 def redact(number: str) -> str:

@@ -17,6 +17,9 @@ CNAME = 1
 NTP_EPOCH = 2_208_988_800
 """Seconds from 1900, where NTP time begins, to the epoch of `Clock.wall`."""
 
+_FIRST_MULTIPLEXED, _LAST_MULTIPLEXED = 192, 223
+"""Packet types that no RTP packet has in that place: payload types 64 to 95 with a marker (RFC 5761 section 4)."""
+
 _HEADER = struct.Struct("!BBH")
 _BLOCK = struct.Struct("!IIIIII")
 _SENDER = struct.Struct("!IQIII")
@@ -96,12 +99,17 @@ class SourceDescription(NamedTuple):
 
 
 class Goodbye(NamedTuple):
-    """BYE (section 6.6)."""
+    """BYE (section 6.6). `reason`: for leaving, in words; "" for none."""
 
     ssrcs: tuple[int, ...]
+    reason: str = ""
 
     def serialize(self) -> bytes:
-        return _packet(GOODBYE, len(self.ssrcs), struct.pack(f"!{len(self.ssrcs)}I", *self.ssrcs))
+        body = struct.pack(f"!{len(self.ssrcs)}I", *self.ssrcs)
+        if self.reason:
+            text = self.reason.encode()[:255]
+            body += bytes((len(text),)) + text + bytes(-(len(text) + 1) % 4)
+        return _packet(GOODBYE, len(self.ssrcs), body)
 
 
 RtcpPacket = SenderReport | ReceiverReport | SourceDescription | Goodbye
@@ -112,23 +120,34 @@ def serialize(packets: Sequence[RtcpPacket]) -> bytes:
     return b"".join(packet.serialize() for packet in packets)
 
 
+def is_rtcp(data: bytes) -> bool:
+    """Whether a datagram on a port that RTP and RTCP share is RTCP (RFC 5761 section 4)."""
+    return len(data) > 1 and _FIRST_MULTIPLEXED <= data[1] <= _LAST_MULTIPLEXED
+
+
 def parse(data: bytes) -> list[RtcpPacket]:
-    """Reads a compound packet; types unknown to us are left out. Raises `RtpError` where it is not RTCP."""
-    if not data:
-        raise RtpError("RTCP packet is empty")
+    """Reads a compound packet; types unknown to us are left out.
+
+    Raises `RtpError` for the whole of it where any part is not as appendix A.2 asks: nothing of a malformed
+    one counts. A SDES may be missing, which some phones save themselves.
+    """
     packets: list[RtcpPacket] = []
     offset = 0
-    while offset < len(data):
+    while offset < len(data) or not offset:
         if len(data) < offset + _HEADER.size:
             raise RtpError("RTCP header truncated")
         flags, kind, words = _HEADER.unpack_from(data, offset)
         end = offset + 4 + 4 * words
         if flags >> 6 != 2:
             raise RtpError(f"RTCP version is {flags >> 6}, not 2")
+        if not offset and kind not in (SENDER_REPORT, RECEIVER_REPORT):
+            raise RtpError(f"RTCP begins with type {kind}, not with a report")
         if len(data) < end:
             raise RtpError(f"RTCP packet of {4 + 4 * words} octets exceeds the datagram")
         body = data[offset + 4 : end]
         if flags & 0x20:
+            if end < len(data):
+                raise RtpError("RTCP padding before the last packet")
             body = _without_padding(body)
         packet = _parse_body(kind, flags & 0x1F, body)
         if packet is not None:
@@ -153,7 +172,7 @@ def _packet(kind: int, count: int, body: bytes) -> bytes:
 
 def _without_padding(body: bytes) -> bytes:
     count = body[-1] if body else 0
-    if not 1 <= count <= len(body):
+    if not 1 <= count <= len(body) or count % 4:
         raise RtpError(f"RTCP padding of {count} octets in {len(body)}")
     return body[:-count]
 
@@ -169,9 +188,7 @@ def _parse_body(kind: int, count: int, body: bytes) -> RtcpPacket | None:
     if kind == SOURCE_DESCRIPTION:
         return _parse_description(body) if count else None
     if kind == GOODBYE:
-        if len(body) < 4 * count:
-            raise RtpError(f"RTCP BYE ends within its {count} SSRCs")
-        return Goodbye(struct.unpack_from(f"!{count}I", body))
+        return _parse_goodbye(count, body)
     return None
 
 
@@ -194,3 +211,13 @@ def _parse_description(body: bytes) -> SourceDescription | None:
             return SourceDescription(int.from_bytes(body[:4]), text.decode(errors="replace"))
         offset += 2 + len(text)
     return None
+
+
+def _parse_goodbye(count: int, body: bytes) -> Goodbye:
+    if len(body) < 4 * count:
+        raise RtpError(f"RTCP BYE ends within its {count} SSRCs")
+    ssrcs = struct.unpack_from(f"!{count}I", body)
+    text = body[4 * count :]
+    if text and len(text) < 1 + text[0]:
+        raise RtpError("RTCP BYE ends within its reason")
+    return Goodbye(ssrcs, text[1 : 1 + text[0]].decode(errors="replace") if text else "")

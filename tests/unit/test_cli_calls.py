@@ -11,11 +11,11 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from connector.cli.calls import app, connector_of, media
+from connector.cli.calls import app, connector_of, media_rows, oddities
 from connector.cli.remote import Remote
 from connector.config import load
 from connector.errors import UnknownCall
-from connector.record import Latency, Parts, Step, Turn
+from connector.record import Latency, MediaStatistics, Parts, Step, Turn
 from tests.unit.test_archive import NOON, a_record, keep
 
 TURN = Turn(
@@ -57,7 +57,7 @@ def test_a_call_is_shown_with_all_that_is_known(place: Place) -> None:
             update={
                 "turns": [TURN],
                 "errors": ["vllm: \x1b[2Jconnection refused"],
-                "media": {"received": 10, "lost": 1, "sent": 9},
+                "media": MediaStatistics(received=10, lost=1, sent=9, mos=4.2, strangers=2),
                 "signalling": [Step(at=0, sent=False, message="INVITE", note="PCMU sendrecv 192.0.2.1:41000")],
             }
         )
@@ -73,7 +73,9 @@ def test_a_call_is_shown_with_all_that_is_known(place: Place) -> None:
         "From nine (interrupted)",
         "900 ms",
         "700 ms",
-        "10 packets received: 1 lost",
+        "good (4.20)",
+        "2 packets from elsewhere",
+        "ITU-T G.107",
         "vllm: \\x1b[2Jconnection refused",
         "─ INVITE ─",
         "PCMU sendrecv 192.0.2.1:41000",
@@ -135,29 +137,91 @@ def test_who_listens_everywhere_is_asked_on_loopback(listen: str, asked: str) ->
     assert Remote(listen, None).address == asked
 
 
-def test_counters_become_words() -> None:
-    told = {
-        "received": 1485,
-        "lost": 2,
-        "late": 1,
-        "duplicate": 0,
-        "discarded": 3,
-        "strangers": 4,
-        "malformed": 0,
-        "sent": 1480,
-        "unsent": 0,
-        "frames": 1485,
-        "concealed": 3,
-        "jitter": 0.00043,
-        "input_delay": 0.0274,
-        "round_trip": None,
-        "remote_loss": 0.015,
-    }
-    assert list(media(told)) == [
-        "1485 packets received: 2 lost, 1 late, 0 duplicate, 3 discarded",
-        "3 of 1485 frames made up in place of lost ones (0.2 %)",
-        "1480 packets sent: 1.5 % of late missed by the far end",
-        "jitter 0.4 ms, from packet to frame 27.4 ms",
-        "4 packets from elsewhere than the caller",
+def test_the_media_is_told_for_both_directions() -> None:
+    told = MediaStatistics(
+        codecs=["PCMU", "G722"],
+        received=1485,
+        lost=15,
+        late=1,
+        discarded=3,
+        missed=19,
+        bursts=7,
+        adjusted=1,
+        streams=2,
+        strangers=4,
+        malformed=1,
+        sent=1480,
+        frames=1485,
+        concealed=3,
+        loss=0.01,
+        jitter=0.00043,
+        jitter_mean=0.0012,
+        jitter_max=0.0101,
+        input_delay=0.0274,
+        round_trip=0.02,
+        round_trip_mean=0.02,
+        round_trip_max=0.02,
+        mos=4.3912,
+        mos_worst=3.7,
+        remote_lost=7,
+        remote_loss=0.015,
+        remote_jitter=0.002,
+        remote_mos=4.02,
+        remote_mos_worst=2.5,
+    )
+    assert list(media_rows(told)) == [
+        ("quality", "good (4.39)", "good (4.02)"),
+        ("worst 10 s", "fair (3.70)", "poor (2.50)"),
+        ("codec", "PCMU, G722", ""),
+        ("packets", "1485", "1480"),
+        ("lost", "15 of 1500 (1.0 %)", "7 of 1480 (0.5 %)"),
+        ("late", "1", ""),
+        ("discarded", "3", ""),
+        ("missed", "19 in 7 gaps", ""),
+        ("made up", "3 of 1485 (0.2 %) frames", ""),
+        ("adjusted", "1 time", ""),
+        ("jitter", "1.2 ms, at most 10.1 ms", "2.0 ms"),
+        ("buffer delay", "27.4 ms", ""),
+        ("round trip", "20.0 ms", ""),
     ]
-    assert not list(media({}))
+    assert list(oddities(told)) == [
+        "4 packets from elsewhere than the caller",
+        "1 packet of neither RTP nor RTCP",
+        "the caller's stream began anew 1 time (SSRC)",
+    ]
+
+
+def test_nothing_is_told_of_what_nobody_measured() -> None:
+    assert list(media_rows(MediaStatistics(received=10, lost=1, sent=9))) == [
+        ("packets", "10", "9"),
+        ("lost", "1 of 11 (9.1 %)", ""),
+    ]
+
+
+def test_the_list_has_the_quality_of_both_directions(place: Place) -> None:
+    for name, media in (
+        ("both", MediaStatistics(mos=4.41, remote_mos=3.96)),
+        ("ours", MediaStatistics(mos=2.04)),
+        ("none", None),
+    ):
+        record = a_record(name, NOON).model_copy(update={"media": media})
+        keep(place.records, name).write_text(record.model_dump_json())
+    lines = {line.split()[-1]: line for line in place.run("list", "--ended").output.splitlines()}
+    assert "4.4 / 4.0" in lines["both"]
+    assert "2.0 / -" in lines["ours"]
+    assert " / " not in lines["none"]
+
+
+def test_a_record_of_an_earlier_version_is_shown(place: Place) -> None:
+    """Its media has the counters of then."""
+    earlier = json.loads(a_record("call-1", NOON).model_dump_json())
+    earlier["media"] = {
+        "received": 1485, "lost": 0, "late": 0, "duplicate": 0, "discarded": 1, "strangers": 0, "malformed": 0,
+        "unknown_payload_type": 0, "sent": 1485, "unsent": 0, "frames": 1485, "concealed": 2, "jitter": 0.00043,
+        "input_delay": 0.0274, "round_trip": 0.00037, "remote_loss": 0.0,
+    }  # fmt: skip
+    keep(place.records, "call-1").write_text(json.dumps(earlier))
+    shown = place.run("show", "call-1")
+    assert "0.4 ms" in shown.output
+    assert "27.4 ms" in shown.output
+    assert "MOS" not in shown.output

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from connector.api import Metrics
 from connector.call.engines import EngineStatus
 from connector.interfaces import CallInfo, EngineKind, Party, TimingSource
-from connector.record import CallRecord, Disposition, Files, Latency, Parts, Turn
+from connector.record import CallRecord, Disposition, Files, Latency, MediaStatistics, Parts, Turn
 
 INFO = CallInfo("call-1", "1000", "200")
 
@@ -39,7 +39,7 @@ def turn(silence: int | None, parts: Parts, error: str | None = None) -> Turn:
     )
 
 
-def ended(disposition: Disposition, status: int | None) -> CallRecord:
+def ended(disposition: Disposition, status: int | None, media: MediaStatistics | None = None) -> CallRecord:
     now = datetime.now(UTC)
     return CallRecord(
         call_id="call-1",
@@ -53,12 +53,12 @@ def ended(disposition: Disposition, status: int | None) -> CallRecord:
         reason="",
         status=status,
         setup=now,
-        answered=None,
+        answered=now if disposition is Disposition.ANSWERED else None,
         ended=now,
         setup_seconds=0,
         duration_seconds=0,
         timing=TimingSource.WIRE,
-        media={"received": 500, "lost": 3, "jitter": 0.004, "round_trip": None},
+        media=media,
         turns=[],
         errors=[],
         files=Files(cdr="a.json"),
@@ -66,7 +66,7 @@ def ended(disposition: Disposition, status: int | None) -> CallRecord:
 
 
 def test_calls_and_turns_are_counted() -> None:
-    metrics = Metrics(list, dict)
+    metrics = Metrics(list, dict, list, int)
     for _ in range(2):
         metrics.began(INFO)
     metrics.answered(INFO, "desk")
@@ -84,8 +84,6 @@ def test_calls_and_turns_are_counted() -> None:
     assert seen["voxtrunk_turn_errors_total", (("flavor", "desk"),)] == 1
     for part, seconds in {"silence": 0.9, "end_of_turn": 0.6, "stt": 0.1, "playout": 0.02}.items():
         assert seen["voxtrunk_turn_seconds_sum", (("flavor", "desk"), ("part", part))] == seconds
-    assert seen["voxtrunk_media_total", (("counter", "lost"),)] == 6
-    assert not [name for name, labels in seen if ("counter", "jitter") in labels]
 
 
 def test_an_engine_used_with_several_options_is_ready_when_all_are() -> None:
@@ -94,20 +92,20 @@ def test_an_engine_used_with_several_options_is_ready_when_all_are() -> None:
         EngineStatus("flite", EngineKind.TTS, False, "flite: not installed", 2),
         EngineStatus("silero", EngineKind.VAD, True, "", 0),
     ]
-    seen = samples(Metrics(lambda: statuses, dict))
+    seen = samples(Metrics(lambda: statuses, dict, list, int))
     assert seen["voxtrunk_engine_ready", (("engine", "flite"), ("kind", "tts"))] == 0
     assert seen["voxtrunk_engine_ready", (("engine", "silero"), ("kind", "vad"))] == 1
     assert seen["voxtrunk_engine_failures_total", (("engine", "flite"), ("kind", "tts"))] == 3
 
 
 def test_a_flavor_that_cannot_answer_is_not_ready() -> None:
-    seen = samples(Metrics(list, lambda: {"echo": "", "shop": "vllm: refused"}))
+    seen = samples(Metrics(list, lambda: {"echo": "", "shop": "vllm: refused"}, list, int))
     assert seen["voxtrunk_flavor_ready", (("flavor", "echo"),)] == 1
     assert seen["voxtrunk_flavor_ready", (("flavor", "shop"),)] == 0
 
 
 def test_calls_refused_at_the_door_are_counted_by_status() -> None:
-    metrics = Metrics(list, dict)
+    metrics = Metrics(list, dict, list, int)
     for status in (403, 403, 503):
         metrics.refused(status)
     seen = samples(metrics)
@@ -116,9 +114,62 @@ def test_calls_refused_at_the_door_are_counted_by_status() -> None:
 
 
 def test_late_ticks_show_a_saturated_event_loop() -> None:
-    metrics = Metrics(list, dict)
+    metrics = Metrics(list, dict, list, int)
     metrics.ticked(0.0003)
     metrics.ticked(0.05)
     seen = samples(metrics)
     assert seen["voxtrunk_tick_lateness_seconds_bucket", (("le", "0.03"),)] == 1
     assert seen["voxtrunk_tick_lateness_seconds_count", ()] == 2
+
+
+def test_packets_are_counted_while_calls_go_on_and_never_fall() -> None:
+    running = [{"received": 100, "lost": 5, "frames": 100, "concealed": 4}, {"received": 50}]
+    metrics = Metrics(list, dict, lambda: running, lambda: 3)
+    seen = samples(metrics)
+    assert seen["voxtrunk_rtp_received_packets_total", ()] == 150
+    assert seen["voxtrunk_audio_concealed_frames_total", ()] == 4
+    assert seen["voxtrunk_ticks_skipped_total", ()] == 3
+    over = MediaStatistics.model_validate(running.pop(0) | {"received": 120, "lost": 2})  # what was lost came late
+    assert samples(metrics)["voxtrunk_rtp_received_packets_total", ()] == 150, "its record is not written yet"
+    metrics.began(INFO)
+    metrics.ended(INFO, ended(Disposition.ANSWERED, None, over))
+    seen = samples(metrics)
+    assert seen["voxtrunk_rtp_received_packets_total", ()] == 170
+    assert seen["voxtrunk_rtp_lost_packets_total", ()] == 5
+
+
+def test_the_quality_of_answered_calls_is_a_histogram_for_each_direction() -> None:
+    metrics = Metrics(list, dict, list, int)
+    media = MediaStatistics(
+        sent=1000,
+        loss=0.004,
+        jitter_mean=0.003,
+        input_delay_mean=0.035,
+        round_trip_mean=0.09,
+        mos=4.1,
+        mos_worst=3.2,
+        remote_lost=30,
+        remote_jitter=0.006,
+        remote_mos=3.7,
+        remote_mos_worst=2.0,
+    )
+    metrics.ended(INFO, ended(Disposition.ANSWERED, None, media))
+    metrics.ended(INFO, ended(Disposition.ANSWERED, None, MediaStatistics()))
+    metrics.ended(INFO, ended(Disposition.REJECTED, 404, media))
+    seen = samples(metrics)
+    for name, direction, value in (
+        ("mos", "received", 4.1),
+        ("mos", "sent", 3.7),
+        ("worst_mos", "received", 3.2),
+        ("worst_mos", "sent", 2.0),
+        ("loss_ratio", "received", 0.004),
+        ("loss_ratio", "sent", 0.03),
+        ("jitter_seconds", "received", 0.003),
+        ("jitter_seconds", "sent", 0.006),
+    ):
+        assert seen[f"voxtrunk_call_{name}_sum", (("direction", direction),)] == value
+        assert seen[f"voxtrunk_call_{name}_count", (("direction", direction),)] == 1
+    assert seen["voxtrunk_call_buffer_delay_seconds_sum", ()] == 0.035
+    assert seen["voxtrunk_call_round_trip_seconds_sum", ()] == 0.09
+    assert seen["voxtrunk_call_mos_bucket", (("direction", "received"), ("le", "4.02"))] == 0
+    assert seen["voxtrunk_call_mos_bucket", (("direction", "sent"), ("le", "4.02"))] == 1
