@@ -25,6 +25,8 @@ from connector.interfaces import (
     HangUp,
     IntentMatched,
     LanguageModel,
+    PauseRecording,
+    ResumeRecording,
     SendDtmf,
     TextDelta,
     Transfer,
@@ -81,7 +83,7 @@ async def _turn(flavor: Flavor, model: LanguageModel, history: History, line: st
                     screen.reply(text)
                 case IntentMatched(name):
                     intent = name
-                case HangUp() | Transfer() | SendDtmf():
+                case HangUp() | Transfer() | SendDtmf() | PauseRecording() | ResumeRecording():
                     actions.append(event)
     except EngineError as error:
         screen.end(line, intent, [], error=str(error))
@@ -188,7 +190,13 @@ class _JsonLines(_Screen):
         self._reply = ""
 
 
-_ACTIONS: Mapping[type[Action], str] = {HangUp: "hang_up", Transfer: "transfer", SendDtmf: "send_dtmf"}
+_ACTIONS: Mapping[type[Action], str] = {
+    HangUp: "hang_up",
+    Transfer: "transfer",
+    SendDtmf: "send_dtmf",
+    PauseRecording: "pause_recording",
+    ResumeRecording: "resume_recording",
+}
 
 
 def _described(action: Action) -> str:
@@ -199,3 +207,7 @@ def _described(action: Action) -> str:
             return f"transfers to {target}"
         case SendDtmf(digits):
             return f"presses {digits}"
+        case PauseRecording():
+            return "pauses the recording"
+        case ResumeRecording():
+            return "resumes the recording"

@@ -38,8 +38,9 @@ media:
   ports: 20000-20999            # UDP ports for RTP; open them in the firewall
 
 records:
-  directory: records            # a stereo WAV, a transcript and a CDR of each call
+  directory: records            # a stereo recording, a transcript and a CDR of each call
   audio: true
+  format: wav                   # or flac, opus: smaller; `pip install 'voxtrunk[recording]'`
   transcript: true
 
 http:

@@ -173,7 +173,7 @@ def shown_overrides(overrides: Table) -> dict[str, str]:
 
 def _require_engines(table: Table, engines: EngineCatalog, report: Report) -> None:
     for kind in EngineKind:
-        if kind.value not in table.entries:
+        if kind.required and kind.value not in table.entries:
             names = ", ".join(_names(kind, engines)) or "none is installed"
             report.problem(
                 table.place.member(kind.value),

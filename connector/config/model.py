@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -100,6 +101,16 @@ def _port_range(text: str) -> str:
     return text
 
 
+Codec = Literal["opus", "G722", "PCMU", "PCMA"]
+
+
+def _once(codecs: tuple[Codec, ...]) -> tuple[Codec, ...]:
+    twice = next((codec for codec in codecs if codecs.count(codec) > 1), None)
+    if twice is not None:
+        raise ValueError(f"names {twice} twice")
+    return codecs
+
+
 class DigestUser(Section):
     """A user who may call with digest credentials (RFC 3261 section 22, RFC 8760)."""
 
@@ -169,6 +180,13 @@ class MediaSettings(Section):
     """Range of UDP ports; each call takes an even one and the next (RTP and RTCP)."""
     timeout: Annotated[float, Field(gt=0)] = 20.0
     """A call that is not on hold ends after this long without RTP."""
+    codecs: Annotated[tuple[Codec, ...], Field(min_length=1), AfterValidator(_once)] | None = None
+    """What calls may speak, the best first: `opus`, `G722`, `PCMU`, `PCMA`. Without it all of them, and of what a peer
+    offers the first that carries more than telephony's 4 kHz (`opus`, `G722`), else the first. `opus` needs libopus
+    (Debian: libopus0) or the extra `opus`; where neither is there, it is left out."""
+    nat: bool = False
+    """Phones of the embedded endpoint may be behind a NAT: media may come from another port than their SDP says, or
+    from the address that they call from. Otherwise nothing but the address and port of the SDP is heard or sent to."""
 
     @property
     def port_range(self) -> tuple[int, int]:
@@ -182,13 +200,29 @@ class RecordSettings(Section):
     directory: Path = Path("records")
     """Where; a relative path begins beside voxtrunk.yml."""
     audio: bool = True
-    """Stereo WAV: caller left, agent right."""
+    """A stereo recording: caller left, agent right."""
+    format: Literal["wav", "flac", "opus"] = "wav"
+    """Of recordings. An hour of two who talk in turn, at 8 kHz: `wav` 115 MB; `flac` about 40 MB, without loss; `opus`
+    about 11 MB, for listening. `flac` and `opus` need the extra `recording`."""
+    rate: Literal["auto", 8000, 16000] = "auto"
+    """Sample rate of recordings, Hz, the same from begin to end; `auto`: 16000 where a voice is wideband (G.722, Opus)
+    when the call is answered, else 8000."""
+    sync: bool = False
+    """Have the disk take in every write of a recording (fdatasync, 2.5 times a second for each call), so that a power
+    cut costs a second, as a crash does. Without it the operating system writes when it sees fit, some 30 s later."""
     transcript: bool = True
     """What was said, a line of JSON for each."""
     redact_numbers: bool = False
     """Keep only the last two digits of calling numbers in CDR, transcript and log."""
     min_free_mb: Annotated[int, Field(ge=0)] = 500
-    """`voxtrunk doctor` fails below this much free space in `directory`; an hour of stereo audio takes 115 MB."""
+    """`voxtrunk doctor` fails below this much free space in `directory`; an hour of stereo WAV takes 115 MB."""
+
+    @field_validator("format")
+    @classmethod
+    def _can_be_encoded(cls, value: str) -> str:
+        if value != "wav" and find_spec("av") is None:
+            raise ValueError("needs the package av: run `pip install 'voxtrunk[recording]'`, or use wav")
+        return value
 
 
 class HttpSettings(Section):
@@ -263,6 +297,8 @@ class FlavorEntry(Section):
     """Said after `reprompt_seconds` of silence from the caller; empty for never."""
     reprompt_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Seconds of silence before `reprompt`, each time anew."""
+    audio: EngineChoice | None = None
+    """Suppresses noise and cancels echo in what the pipeline hears; without it, the pipeline hears the line itself."""
     vad: EngineChoice | None = None
     """Tells speech from silence."""
     stt: EngineChoice | None = None
@@ -285,9 +321,8 @@ class Flavor(FlavorEntry):
     @property
     def engines(self) -> Mapping[EngineKind, EngineChoice]:
         """The engines that its pipeline uses."""
-        if self.pipeline == "echo":
-            return {}
-        choices = {kind: getattr(self, kind.value) for kind in EngineKind}
+        kinds = [EngineKind.AUDIO] if self.pipeline == "echo" else list(EngineKind)
+        choices = {kind: getattr(self, kind.value) for kind in kinds}
         return {kind: choice for kind, choice in choices.items() if choice is not None}
 
 

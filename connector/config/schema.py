@@ -89,7 +89,7 @@ class _Parts:
 
     def flavor(self) -> Schema:
         """A flavor: its keys, the engines of its pipeline and their options."""
-        kinds = [kind.value for kind in EngineKind]
+        required = [kind.value for kind in EngineKind if kind.required]
         return {
             "type": "object",
             "additionalProperties": False,
@@ -98,7 +98,7 @@ class _Parts:
                 **{kind.value: self._choice(kind) for kind in EngineKind},
             },
             "if": {"properties": {"pipeline": {"const": "echo"}}, "required": ["pipeline"]},
-            "else": {"required": kinds},
+            "else": {"required": required},
         }
 
     def overrides(self) -> Schema:

@@ -25,7 +25,9 @@ from connector.interfaces import (
     HangUp,
     IntentMatched,
     LanguageModel,
+    PauseRecording,
     PipelineObserver,
+    ResumeRecording,
     SendDtmf,
     SpeechToText,
     TextDelta,
@@ -372,7 +374,9 @@ class Cascade:
                             deliver(splitter.push(text))
                         case IntentMatched(name):
                             exchange.intent = name
-                        case HangUp() | Transfer() | SendDtmf():
+                        case PauseRecording():
+                            self._observer.act(event)  # the caller may speak over the reply, which drops its actions
+                        case HangUp() | Transfer() | SendDtmf() | ResumeRecording():
                             exchange.actions.append(event)
             deliver(splitter.flush())
             exchange.complete = True

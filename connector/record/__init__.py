@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from connector.record.archive import Archive, Broken, Found
-from connector.record.cdr import CallRecord, CdrStore, Disposition, Files, Redirection, Step, Turn, redact
+from connector.record.cdr import (
+    CallRecord,
+    CdrStore,
+    Disposition,
+    Files,
+    Pause,
+    Redirection,
+    Step,
+    Turn,
+    redact,
+)
 from connector.record.disk import Disk
 from connector.record.files import CallFiles, FileCdrStore
+from connector.record.formats import load as load_format
 from connector.record.journal import Journals
 from connector.record.latency import Latency, Parts, WireLatency, WireTurn, latency
+from connector.record.media import MediaStatistics
 from connector.record.recorder import CallRecorder, Ending
 from connector.record.recording import Recording
 
@@ -26,7 +38,9 @@ __all__ = [
     "Found",
     "Journals",
     "Latency",
+    "MediaStatistics",
     "Parts",
+    "Pause",
     "Recording",
     "Redirection",
     "Step",
@@ -34,5 +48,6 @@ __all__ = [
     "WireLatency",
     "WireTurn",
     "latency",
+    "load_format",
     "redact",
 ]

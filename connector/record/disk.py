@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 Result = TypeVar("Result")
+
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Its multiples modulo 1 are spread evenly, however many they are."""
 
 
 def make_folder(folder: Path) -> None:
@@ -27,11 +32,17 @@ class Disk:
     """
 
     def __init__(self) -> None:
+        self._phases = 0
         self._thread: threading.Thread | None = None
         self._executor = ThreadPoolExecutor(1, "voxtrunk-disk", initializer=self._started)
 
     def _started(self) -> None:
         self._thread = threading.current_thread()
+
+    def phase(self) -> float:
+        """A share of a period, 0 to 1, as far from those given before as can be: work that recurs is spread by it."""
+        self._phases += 1
+        return self._phases * GOLDEN % 1
 
     def post(self, job: Callable[[], None]) -> None:
         """Queues `job` and returns at once; the job deals with its own errors."""

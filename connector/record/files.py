@@ -17,6 +17,7 @@ from typing import Any
 from connector.errors import RecordError
 from connector.record.cdr import CallRecord, encodable
 from connector.record.disk import Disk, make_folder
+from connector.record.formats import Suffix
 
 LONGEST = 64
 """Characters of a Call-ID that a file name keeps."""
@@ -45,16 +46,18 @@ class CallFiles:
     """Paths of one call's files, relative to the records folder: `2026-11-20/093812.417-CALLID.wav` (UTC)."""
 
     stem: str
+    suffix: Suffix = "wav"
+    """Of the recording."""
 
     @classmethod
-    def of(cls, began: float, call_id: str) -> CallFiles:
+    def of(cls, began: float, call_id: str, suffix: Suffix = "wav") -> CallFiles:
         """`began`: seconds since the epoch."""
         instant = datetime.fromtimestamp(began, UTC)
-        return cls(f"{instant:%Y-%m-%d}/{time_stamp(instant)}-{file_name(call_id)}")
+        return cls(f"{instant:%Y-%m-%d}/{time_stamp(instant)}-{file_name(call_id)}", suffix)
 
     @property
     def recording(self) -> str:
-        return f"{self.stem}.wav"
+        return f"{self.stem}.{self.suffix}"
 
     @property
     def transcript(self) -> str:

@@ -25,8 +25,7 @@ from connector.interfaces import Clock
 from connector.record.cdr import CallRecord, Files
 from connector.record.disk import Disk, make_folder
 from connector.record.files import write_atomically
-from connector.record.recording import RATE
-from connector.record.wav import repair
+from connector.record.formats import repair
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +233,7 @@ def _recovered(directory: Path, journal: Path) -> CallRecord | None:
     alive = max(path.stat().st_mtime for path in signs)
     ended = max(record.answered or record.setup, datetime.fromtimestamp(round(alive, 3), UTC))
     if recording is not None:
-        repair(directory / recording, RATE)
+        repair(directory / recording)
     before = ended if record.answered is None else record.answered
     record = record.model_copy(
         update={

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from connector.config.model import RecordSettings
 from connector.errors import RecordError
 from connector.interfaces import AudioPort, CallInfo, Clock, Party, SignallingStep, TimingSource, TurnRecord
-from connector.record.cdr import CallRecord, CdrStore, Disposition, Files, Redirection, Step, Turn, redact, redact_note
+from connector.record.cdr import (
+    CallRecord,
+    CdrStore,
+    Disposition,
+    Files,
+    Pause,
+    Redirection,
+    Step,
+    Turn,
+    redact,
+    redact_keys,
+    redact_note,
+)
 from connector.record.disk import Disk
 from connector.record.files import CallFiles, TranscriptFile
 from connector.record.journal import Journals
-from connector.record.latency import WireLatency, latency
+from connector.record.latency import WireLatency, WireTurn, latency
+from connector.record.media import MediaStatistics
 from connector.record.recording import Recording
 
 log = logging.getLogger(__name__)
@@ -33,6 +47,9 @@ class Ending:
 
 CUT_OFF = "cut off: the connector stopped before it wrote this record"
 """The reason in the record of a call whose connector was killed."""
+
+PAUSED = "[recording paused]"
+"""Stands for what was said while the recording was paused."""
 
 
 class CallRecorder:
@@ -64,12 +81,17 @@ class CallRecorder:
         self._began = next((step.at for step in signalling()), clock.now())
         self._epoch = clock.wall() - clock.now()
         self._answered: float | None = None
-        self._files = CallFiles.of(self._epoch + self._began, info.call_id)
+        self._media: Callable[[], MediaStatistics | None] = lambda: None
+        self._files = CallFiles.of(self._epoch + self._began, info.call_id, settings.format)
         self._recording: Recording | None = None
         self._transcript: TranscriptFile | None = None
         self._wire = WireLatency()
         self._timing = TimingSource.WIRE
         self._turns: list[Turn] = []
+        self._told = -math.inf
+        """When the last turn was over."""
+        self._pauses: list[tuple[float, float]] = []
+        """Clock times of begin and end, which is infinite while it lasts."""
         self._errors: list[str] = []
         self.flavor: str | None = None
         self.route: str | None = None
@@ -96,23 +118,65 @@ class CallRecorder:
         """When the call came in."""
         return self._instant(self._began)
 
-    def start(self, port: AudioPort) -> None:
-        """The call is answered: records what passes `port` from now on."""
+    def start(self, port: AudioPort, media: Callable[[], MediaStatistics | None] = lambda: None) -> None:
+        """The call is answered: records what passes `port` from now on. `media`: tells what it has gone through."""
+        self._media = media
         self._answered = self._clock.now()
         self._timing = port.timing
         port.tap(self._wire)
         if self._settings.audio:
             path = self._settings.directory / self._files.recording
-            self._recording = Recording(path, start=self._answered, disk=self._disk, on_error=self.error)
+            self._recording = Recording(
+                path,
+                start=self._answered,
+                disk=self._disk,
+                on_error=self.error,
+                rate=self._settings.rate,
+                sync=self._settings.sync,
+            )
             port.tap(self._recording)
         if self._settings.transcript:
             path = self._settings.directory / self._files.transcript
             self._transcript = TranscriptFile(path, self._disk, self.error)
         self._note_down()
 
+    @property
+    def paused(self) -> bool:
+        """Whether nothing of what is said or keyed is kept."""
+        return bool(self._pauses) and self._pauses[-1][1] == math.inf
+
+    def pause(self) -> bool:
+        """Keeps nothing of what is said or keyed from now on; False where that is so already.
+
+        Raises `RecordError` before the answer: there is nothing to pause.
+        """
+        if self._answered is None:
+            raise RecordError("the call is not answered: nothing is recorded yet")
+        if self.paused:
+            return False
+        self._pauses.append((self._clock.now(), math.inf))
+        if self._recording is not None:
+            self._recording.pause()
+        self._note_down()
+        return True
+
+    def resume(self) -> bool:
+        """Records again from now on; False where that is so already. Raises `RecordError` as `pause` does."""
+        if self._answered is None:
+            raise RecordError("the call is not answered: nothing is recorded yet")
+        if not self.paused:
+            return False
+        now = self._clock.now()
+        self._pauses[-1] = (self._pauses[-1][0], now)
+        if self._recording is not None:
+            self._recording.resume(now)
+        self._note_down()
+        return True
+
     def turn(self, record: TurnRecord) -> Turn:
         """Measures and keeps a turn that is over."""
         wire = self._wire.turn(record.timing)
+        record = self._without_secrets(record, wire)
         turn = Turn(
             number=len(self._turns) + (0 if self._greeted(record) else 1),
             heard=record.heard,
@@ -136,7 +200,23 @@ class CallRecorder:
         self._note_down()
         return turn
 
-    def so_far(self, media: Mapping[str, Any] | None = None) -> CallRecord:
+    def _without_secrets(self, record: TurnRecord, wire: WireTurn) -> TurnRecord:
+        """`record` without the text of what was said, or keyed, while the recording was paused."""
+        now = self._clock.now()
+        decided = now if record.timing.decided is None else record.timing.decided
+        before = self._told if wire.caller_start is None else min(self._told, wire.caller_start)
+        self._told = now
+        if record.heard and self._was_paused(before, decided):
+            record = replace(record, heard=PAUSED)
+        if self._was_paused(decided, now if wire.agent_end is None else wire.agent_end):
+            record = replace(record, reply=record.reply and PAUSED, spoken=record.spoken and PAUSED)
+        return record
+
+    def _was_paused(self, start: float, end: float) -> bool:
+        """Whether the recording was paused at any time from clock time `start` to `end`."""
+        return any(begin <= end and start <= over for begin, over in self._pauses)
+
+    def so_far(self, media: MediaStatistics | None = None) -> CallRecord:
         """The record as it would be if the connector were killed now."""
         disposition = Disposition.ANSWERED if self.answered else Disposition.FAILED
         ending = Ending(disposition, Party.SYSTEM, CUT_OFF)
@@ -147,7 +227,7 @@ class CallRecorder:
         self._errors.append(f"{type(error).__name__}: {error}")
         log.error("call error", extra={"call_id": self._info.call_id, "error": str(error)})
 
-    async def finish(self, ending: Ending, media: Mapping[str, Any] | None) -> CallRecord:
+    async def finish(self, ending: Ending, media: MediaStatistics | None) -> CallRecord:
         """Closes the files, writes the call detail record and returns it."""
         ended = self._clock.now()
         if self._recording is not None:
@@ -168,10 +248,10 @@ class CallRecorder:
 
     def _note_down(self) -> None:
         if self._journal is not None:
-            self._journal.update(self.so_far())
+            self._journal.update(self.so_far(self._media()))
 
     def _record(
-        self, ending: Ending, ended: float, media: Mapping[str, Any] | None, *, closed: bool = False
+        self, ending: Ending, ended: float, media: MediaStatistics | None, *, closed: bool = False
     ) -> CallRecord:
         """Once its files are `closed` those are named that there are, before that those there may be."""
         recorded = self._recording is not None and (self._recording.exists or not closed)
@@ -200,8 +280,14 @@ class CallRecorder:
             setup_seconds=round((ended if answered is None else answered) - self._began, 3),
             duration_seconds=0.0 if answered is None else round(ended - answered, 3),
             timing=self._timing,
-            media=None if media is None else dict(media),
+            media=media,
             turns=list(self._turns),
+            pauses=[]
+            if answered is None
+            else [
+                Pause(start=round(begin - answered, 3), end=None if over == math.inf else round(over - answered, 3))
+                for begin, over in self._pauses
+            ],
             errors=list(self._errors),
             signalling=[self._step(step) for step in self._signalling()],
             files=Files(
@@ -212,7 +298,8 @@ class CallRecorder:
         )
 
     def _step(self, step: SignallingStep) -> Step:
-        note = redact_note(step.note) if self._settings.redact_numbers else step.note
+        note = redact_keys(step.note) if self._was_paused(step.at, step.at) else step.note
+        note = redact_note(note) if self._settings.redact_numbers else note
         return Step(at=round(step.at - self._began, 3), sent=step.sent, message=step.message, note=note)
 
     def _redacted(self, number: str) -> str:

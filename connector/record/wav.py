@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from connector.record.disk import make_folder
+from connector.record.audio_file import CHANNELS, Block, NewFile
 
-CHANNELS = 2
 SAMPLE_BYTES = 2
 HEADER_BYTES = 44
 FRAME_BYTES = CHANNELS * SAMPLE_BYTES
+RATE_OFFSET = 24
+"""Where the header has its sample rate (32 bits)."""
+USUAL_RATE = 8000
+"""Hz: of a file that was cut before its header was whole."""
 
 
 class WavFile:
-    """A new file at `path`; `rate` in Hz. Blocking: use it off the event loop. All methods raise `OSError`.
+    """An `AudioFile` at `path`; `rate` in Hz.
 
     After each `write` the header tells the true length, so that a crash costs only what was not yet written.
     """
 
-    def __init__(self, path: Path, rate: int) -> None:
-        make_folder(path.parent)
+    def __init__(self, path: Path, rate: int, *, sync: bool = False) -> None:
         self._rate = rate
         self._frames = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        self._put(self._header(), 0)
+        self._file = NewFile(path, sync=sync)
+        self._file.put(header(rate, 0), 0)
 
-    def write(self, position: int, block: NDArray[np.int16]) -> None:
-        """Writes `block`, shape (n, 2), at `position` frames from the start; a gap before it is silence."""
-        self._put(block.astype("<i2").tobytes(), HEADER_BYTES + position * FRAME_BYTES)
+    def write(self, position: int, block: Block) -> None:
+        data = np.ascontiguousarray(block, "<i2").data.cast("B")
+        self._file.put(data, HEADER_BYTES + position * FRAME_BYTES)
         self._frames = max(self._frames, position + len(block))
-        self._put(self._header(), 0)
+        self._file.put(header(self._rate, self._frames), 0)
+        self._file.sync()
 
     def close(self) -> None:
-        """Closes the file."""
-        os.close(self._file)
-
-    def _put(self, data: bytes, offset: int) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._file, view, offset)
-            view, offset = view[written:], offset + written
-
-    def _header(self) -> bytes:
-        return header(self._rate, self._frames)
+        self._file.close()
 
 
 def header(rate: int, frames: int) -> bytes:
@@ -71,9 +62,12 @@ def header(rate: int, frames: int) -> bytes:
     )
 
 
-def repair(path: Path, rate: int) -> None:
+def repair(path: Path) -> None:
     """Makes a file whose writer was killed between data and header tell its true length. Raises `OSError`."""
-    frames = max(0, path.stat().st_size - HEADER_BYTES) // FRAME_BYTES
     with path.open("r+b") as file:
+        start = file.read(HEADER_BYTES)
+        rate = struct.unpack_from("<I", start, RATE_OFFSET)[0] if len(start) == HEADER_BYTES else USUAL_RATE
+        frames = max(0, path.stat().st_size - HEADER_BYTES) // FRAME_BYTES
+        file.seek(0)
         file.write(header(rate, frames))
         file.truncate(HEADER_BYTES + frames * FRAME_BYTES)

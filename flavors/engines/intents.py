@@ -29,7 +29,9 @@ from connector.interfaces import (
     HangUp,
     IntentMatched,
     Message,
+    PauseRecording,
     ReplyEvent,
+    ResumeRecording,
     Role,
     TextDelta,
     Transfer,
@@ -160,6 +162,8 @@ class Intent(EngineOptions):
     """Said instead, and nobody is transferred, where `transfer` (or the contact's extension) is empty."""
     action: Literal["none", "hang_up", "repeat"] = "none"
     """`hang_up` ends the call after the reply; `repeat` says the last reply again (`replies` where there is none)."""
+    recording: Literal["as_it_is", "pause", "resume"] = "as_it_is"
+    """`pause` keeps nothing of what is said or keyed from the reply on; `resume` does again once it was heard."""
 
     @property
     def asks_for_contact(self) -> bool:
@@ -395,9 +399,13 @@ class Intents:
         if last is not None and last.intent.action == "repeat":
             yield TextDelta(self._repeated(history, earlier) or self._text(last, earlier))
             return
+        if last is not None and last.intent.recording == "pause":
+            yield PauseRecording()
         yield TextDelta(self._text(last, earlier))
         if last is None:
             return
+        if last.intent.recording == "resume":
+            yield ResumeRecording()
         if last.intent.action == "hang_up":
             yield HangUp()
         if target := self._target(last):

@@ -12,12 +12,15 @@ from pydantic import Field, model_validator
 
 from connector.errors import EngineError
 from connector.interfaces import (
+    Action,
     EngineContext,
     EngineDescriptor,
     EngineKind,
     HangUp,
     Message,
+    PauseRecording,
     ReplyEvent,
+    ResumeRecording,
     Role,
     TextDelta,
     Transfer,
@@ -44,7 +47,7 @@ class ChatOptions(ServiceOptions):
     """Upper bound of a reply. None where the service wants `max_completion_tokens` (in `extra_body`) instead."""
     opening: str = ""
     """A user message put before the greeting, for chat templates that want the user to speak first (Gemma, Mistral)."""
-    tools: tuple[Literal["hang_up", "transfer"], ...] = ()
+    tools: tuple[Literal["hang_up", "transfer", "pause_recording", "resume_recording"], ...] = ()
     """What the model may ask of the call."""
     transfer_targets: dict[str, str] = Field(default_factory=dict)
     """Who the model may transfer to: a name that tells the model who it is, and the SIP or tel URI or number."""
@@ -176,12 +179,29 @@ class ToolCalls:
             try:
                 arguments = json.loads(call.arguments or "{}")
                 said = str(arguments.get("say") or "").strip()
-                action = HangUp() if call.name == "hang_up" else Transfer(targets[arguments["target"]])
+                action = _action(call.name, arguments, targets)
             except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise EngineError(NAME, f"the model made up a call of the tool {call.name!r}") from error
+            if isinstance(action, PauseRecording):
+                yield action  # before the words, which are its first to be left out
             if said and not spoke:
                 yield TextDelta(said)
-            yield action
+            if not isinstance(action, PauseRecording):
+                yield action
+
+
+def _action(tool: str, arguments: Mapping[str, Any], targets: Mapping[str, str]) -> Action:
+    """What a call of `tool` asks for; raises `KeyError` where there is no such tool or target."""
+    match tool:
+        case "hang_up":
+            return HangUp()
+        case "transfer":
+            return Transfer(targets[arguments["target"]])
+        case "pause_recording":
+            return PauseRecording()
+        case "resume_recording":
+            return ResumeRecording()
+    raise KeyError(tool)
 
 
 def tool_definitions(tools: Iterable[str], targets: Mapping[str, str]) -> list[ChatCompletionFunctionToolParam]:
@@ -191,13 +211,18 @@ def tool_definitions(tools: Iterable[str], targets: Mapping[str, str]) -> list[C
     many models either speak or call a tool, and a call must not end without a word.
     """
     say = {"type": "string", "description": "The last sentence that the caller hears from you."}
+    ask = {"type": "string", "description": "What you say to the caller now."}
     parameters: dict[str, dict[str, Any]] = {
         "hang_up": {"say": say},
         "transfer": {"say": say, "target": {"type": "string", "enum": list(targets)}},
+        "pause_recording": {"say": ask},
+        "resume_recording": {"say": ask},
     }
     descriptions = {
         "hang_up": "End the phone call, once the caller has said goodbye or needs nothing more.",
         "transfer": "Transfer the caller to a person or a department, when the caller asks for it.",
+        "pause_recording": "Stop recording the call. Always do so before you ask for the number of a payment card.",
+        "resume_recording": "Record the call again, once no number of a payment card will be said any more.",
     }
     return [
         {

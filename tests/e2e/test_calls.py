@@ -28,6 +28,7 @@ from connector.record import CallRecord
 from tests.e2e import command
 from tests.e2e.command import Finished
 from tests.fakes.engines import tone
+from tests.fakes.recordings import played
 from tests.fakes.sip import Peer, header, sdp
 
 ODD = "a%2f/../b?c#d@[2001:db8::1]"
@@ -156,7 +157,9 @@ async def test_a_call_is_listed_shown_hung_up_and_looked_at_afterwards(place: Pl
         "calling alice",
         "flavor echo (number 1001)",
         "answered, by system: hung up by the operator",
-        "packets received: 0 lost",
+        "media from the caller to the caller",
+        "codec PCMU",
+        "lost 0",
         "─ INVITE ─",
         " 100 Trying ─│",
         "─ BYE ─",
@@ -168,6 +171,53 @@ async def test_a_call_is_listed_shown_hung_up_and_looked_at_afterwards(place: Pl
     over = await place.run("list", "--ended", "--since", "1h")
     assert call_id in over.output
     assert [one["call_id"] for one in (await place.json("list", "--ended"))["records"]] == [call_id]
+
+
+async def test_a_recording_is_paused_and_resumed_by_the_command(tmp_path: Path) -> None:
+    """In a format of its own; the caller talks all the time."""
+    place = Place.of(tmp_path, "records: {format: flac}\n")
+    async with place.serving():
+        async with place.calling() as (caller, call_id):
+            await caller.say(tone(700, 1.0).samples)
+            paused = await place.run("pause-recording", call_id[:8])
+            assert paused.output == f"{call_id}: the recording is paused\n"
+            assert (await place.json("pause-recording", call_id)) == {"call_id": call_id, "paused": True}
+            await caller.say(tone(700, 0.6).samples)
+            assert re.search("^not recorded +from [0-9.]+ s$", (await place.run("show", call_id)).output, re.M)
+            resumed = await place.run("resume-recording", call_id[:8])
+            assert resumed.output == f"{call_id}: the recording goes on\n"
+            await caller.say(tone(700, 1.0).samples)
+        record = await place.record()
+        over = await place.run("pause-recording", call_id)
+        assert over.status == 1
+        assert "there is no call in progress" in over.errors
+    (pause,) = record.pauses
+    assert pause.end is not None
+    assert record.files.recording is not None
+    audio = await asyncio.to_thread(played, tmp_path / "records" / record.files.recording)
+    assert audio.level(0, pause.start + 0.03, pause.end - 0.3) == 0  # a frame may be as early as the last one was late
+    assert audio.level(1, pause.start + 0.03, pause.end - 0.3) == 0
+    assert audio.level(0, 0.0, pause.start) > 100
+
+
+async def test_the_api_says_what_became_of_a_wish_about_the_recording(
+    place: Place, http: aiohttp.ClientSession
+) -> None:
+    async with place.serving():
+
+        async def ask(call_id: str, wish: str) -> tuple[int, dict[str, Any]]:
+            path = URL(f"{place.url}/v1/calls/{quote(call_id, safe='')}/recording/{wish}", encoded=True)
+            async with http.post(path) as answer:
+                return answer.status, await answer.json()
+
+        async with place.calling() as (_, call_id):
+            for wish, paused in (("resume", False), ("pause", True), ("pause", True), ("resume", False)):
+                assert await ask(call_id, wish) == (200, {"call_id": call_id, "paused": paused})
+            async with http.post(f"{place.url}/v1/calls/{quote(call_id, safe='')}/recording/erase") as unknown:
+                assert unknown.status == 404
+        await place.record()
+        assert await ask(call_id, "pause") == (409, {"error": "the call is over"})
+        assert await ask("nobody@test", "pause") == (404, {"error": "no call has this Call-ID"})
 
 
 async def test_before_all_calls_are_hung_up_it_asks(place: Place) -> None:

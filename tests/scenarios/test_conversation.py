@@ -11,7 +11,15 @@ import pytest
 
 from connector.audio import Audio
 from connector.errors import EngineError
-from connector.interfaces import HangUp, IntentMatched, SendDtmf, Transcript, Transfer
+from connector.interfaces import (
+    HangUp,
+    IntentMatched,
+    PauseRecording,
+    ResumeRecording,
+    SendDtmf,
+    Transcript,
+    Transfer,
+)
 from connector.pipeline import leading_silence
 from connector.pipeline.cascade import LEAD_SECONDS
 from connector.turn.barge_in import PAUSE_SECONDS
@@ -374,6 +382,24 @@ async def test_an_interrupted_goodbye_does_not_hang_up() -> None:
         await talk.notes.wait_for_turns(2)
         assert talk.notes.actions == []
         assert talk.notes.turns[1].heard == "wait one question"
+
+
+@virtual_time
+async def test_the_recording_is_paused_before_a_word_is_heard_though_the_caller_speaks_over_them() -> None:
+    """Who knows the card number by heart does not wait for the end of the question."""
+    question = "Please tell me now the number of the card that you would like to pay with."
+    answers = {"pay": [PauseRecording(), question], "pay four one one one": ["Thank you.", ResumeRecording()]}
+    async with Conversation(answers=answers) as talk:
+        await talk.says("pay")
+        await talk.until_voice()
+        assert [action for _, action in talk.notes.actions] == [PauseRecording()]
+        await talk.says("four one one one")
+        await talk.notes.wait_for_turns(2)
+        await talk.clock.sleep(1)
+        assert talk.notes.turns[0].interrupted
+        (_, paused), (at, resumed) = talk.notes.actions
+        assert (paused, resumed) == (PauseRecording(), ResumeRecording())
+        assert at >= talk.port.voice[-1][0], "after the thanks"
 
 
 @virtual_time

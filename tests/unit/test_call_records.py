@@ -26,6 +26,7 @@ from connector.record import (
     Disposition,
     Ending,
     FileCdrStore,
+    MediaStatistics,
     redact,
 )
 from connector.record.files import write_atomically
@@ -144,7 +145,9 @@ async def test_a_record_is_written_whole_and_reads_back(tmp_path: Path, disk: Di
         recorder.start(port)
         recorder.turn(record())
         await clock.sleep(0.1)
-        written = await recorder.finish(Ending(Disposition.ANSWERED, Party.CALLER, "hung up"), {"received": 5})
+        written = await recorder.finish(
+            Ending(Disposition.ANSWERED, Party.CALLER, "hung up"), MediaStatistics(received=5)
+        )
     text = await disk.run((tmp_path / written.files.cdr).read_text)
     assert CallRecord.model_validate_json(text) == written
     plain = json.loads(text)
@@ -153,7 +156,7 @@ async def test_a_record_is_written_whole_and_reads_back(tmp_path: Path, disk: Di
     assert plain["disposition"] == "answered"
     assert plain["ended_by"] == "caller"
     assert plain["timing"] == "wire"
-    assert plain["media"] == {"received": 5}
+    assert plain["media"]["received"] == 5
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", plain["answered"])
     for name in (written.files.recording, written.files.transcript, written.files.cdr):
         assert name is not None

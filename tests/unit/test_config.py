@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -341,3 +343,26 @@ def test_settings_do_not_change() -> None:
     settings: Settings = settings_of(CASCADE)
     with pytest.raises(ValueError, match="frozen"):
         settings.sip.max_calls = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("suffix", ["flac", "opus"])
+def test_a_format_whose_package_is_not_installed_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
+    """In a process to which the package does not exist."""
+    file = tmp_path / "voxtrunk.yml"
+    file.write_text(f"default: echo\nrecords:\n  format: {suffix}\n")
+    program = "import sys; sys.modules['av'] = None; from connector.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "check", "-c", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    wanted = f"voxtrunk.yml:3: records.format: {suffix} needs the package av: run `pip install 'voxtrunk[recording]'`"
+    assert wanted in done.stdout
+
+
+def test_formats_and_rates_of_recordings() -> None:
+    records = settings_of(f"{CASCADE}\nrecords: {{format: opus, rate: 16000, sync: true}}").records
+    assert (records.format, records.rate, records.sync) == ("opus", 16_000, True)
+    with pytest.raises(ConfigError, match=r"records\.format"):
+        settings_of(f"{CASCADE}\nrecords: {{format: mp3}}")
+    with pytest.raises(ConfigError, match=r"records\.rate"):
+        settings_of(f"{CASCADE}\nrecords: {{rate: 44100}}")

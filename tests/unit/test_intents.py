@@ -15,7 +15,9 @@ from connector.interfaces import (
     HangUp,
     IntentMatched,
     Message,
+    PauseRecording,
     ReplyEvent,
+    ResumeRecording,
     Role,
     TextDelta,
     Transfer,
@@ -289,3 +291,17 @@ async def test_it_loads_from_its_descriptor(tmp_path: Path) -> None:
     await engine.start()
     await engine.check()
     await engine.aclose()
+
+
+async def test_the_recording_is_paused_before_the_reply_and_resumed_after_it() -> None:
+    intents = [
+        {"name": "pay", "phrases": ["i want to pay"], "replies": "Your card number, please.", "recording": "pause"},
+        {"name": "done", "phrases": ["that was it"], "replies": "Thank you.", "recording": "resume"},
+    ]
+    engine = make(intents=intents)
+    assert await reply(engine, "i want to pay") == [
+        IntentMatched("pay"),
+        PauseRecording(),
+        TextDelta("Your card number, please."),
+    ]
+    assert await reply(engine, "that was it") == [IntentMatched("done"), TextDelta("Thank you."), ResumeRecording()]

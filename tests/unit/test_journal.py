@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import wave
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,22 @@ import pytest_asyncio
 
 from connector.config.model import RecordSettings
 from connector.interfaces import CallInfo, Party, SignallingStep, TurnRecord, TurnTiming
-from connector.record import CallRecord, CallRecorder, Disk, Disposition, Ending, FileCdrStore, Journals
+from connector.record import (
+    CallRecord,
+    CallRecorder,
+    Disk,
+    Disposition,
+    Ending,
+    FileCdrStore,
+    Journals,
+    MediaStatistics,
+)
+from connector.record.formats import new_file
 from connector.record.journal import FOLDER, LOCK, recover
-from connector.record.wav import HEADER_BYTES, WavFile, repair
 from tests.fakes.audio_port import FakeAudioPort
 from tests.fakes.cdr_store import FakeCdrStore
 from tests.fakes.clock import EPOCH, LoopClock, virtual_time
+from tests.fakes.recordings import FORMATS, played
 
 INFO = CallInfo("call-7@test", "1000", "+4930123456", peer="192.0.2.1:5060")
 TURN = TurnRecord(1, "hours", "From nine.", "From nine.", False, "hours", TurnTiming())
@@ -42,7 +51,7 @@ class Connector:
         self.journals = Journals(folder, disk, self.clock)
         self.signalling: list[SignallingStep] = []
 
-    def recorder(self, info: CallInfo = INFO, **settings: bool) -> CallRecorder:
+    def recorder(self, info: CallInfo = INFO, **settings: object) -> CallRecorder:
         return CallRecorder(
             info,
             RecordSettings(directory=self.folder, **settings),  # type: ignore[arg-type]
@@ -76,7 +85,7 @@ async def test_a_call_that_was_cut_gets_its_record(connector: Connector) -> None
     recorder = connector.recorder()
     recorder.flavor = "desk"
     async with FakeAudioPort(connector.clock) as port:
-        recorder.start(port)
+        recorder.start(port, lambda: MediaStatistics(received=500, mos=4.3))
         recorder.turn(TURN)
         await connector.kill()
         (journal,) = await connector.disk.run(lambda: list(connector.folder.glob(f"{FOLDER}/*/*.journal")))
@@ -95,8 +104,40 @@ async def test_a_call_that_was_cut_gets_its_record(connector: Connector) -> None
     assert record.duration_seconds == pytest.approx(20, abs=0.5)
     assert [turn.heard for turn in record.turns] == ["hours"]
     assert [(step.at, step.message) for step in record.signalling] == [(0.0, "INVITE"), (0.1, "100 Trying")]
+    assert record.media == MediaStatistics(received=500, mos=4.3), "as of the last turn"
     assert record.files.transcript is not None
     assert record.files.recording is None
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+async def test_the_recording_of_a_call_that_was_cut_is_named_and_plays_to_its_end(
+    connector: Connector, suffix: str
+) -> None:
+    """The disk had taken in a part of what was written last."""
+    recorder = connector.recorder(format=suffix)
+    async with FakeAudioPort(connector.clock) as port:
+        recorder.start(port)
+        name = recorder.so_far().files.recording
+        assert name is not None
+        path = connector.folder / name
+
+        def torn() -> None:
+            file = new_file(path, 8000)
+            noise = np.random.default_rng(1).integers(-5000, 5000, (3200, 2), np.int16)
+            for begin in range(0, 32_000, 3200):
+                file.write(begin, noise)
+            content = path.read_bytes()
+            file.close()
+            path.write_bytes(content[:-7])
+
+        await connector.disk.run(torn)
+        await connector.kill()
+        (record,) = await connector.recovered()
+        audio = await connector.disk.run(partial(played, path))
+        await recorder.finish(Ending(Disposition.ANSWERED, Party.CALLER, ""), None)
+    assert record.files.recording == name
+    assert 3.5 < audio.seconds <= 4.0
+    assert audio.stated == pytest.approx(audio.seconds, abs=0.02)
 
 
 async def test_a_call_that_was_cut_before_the_answer_has_failed(connector: Connector) -> None:
@@ -223,24 +264,3 @@ async def test_turns_faster_than_the_disk_are_written_once(tmp_path: Path) -> No
     for _ in range(100):
         recorder.turn(TURN)
     assert len(posted) == 1
-
-
-def test_a_recording_whose_writer_was_killed_between_data_and_header_plays_to_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    file = WavFile(path, 8000)
-    file.write(0, np.ones((800, 2), np.int16))
-    file.close()
-    with path.open("ab") as growing:
-        growing.write(b"\2\0" * 800 * 2 + b"\3")  # half a sample at the end
-    repair(path, 8000)
-    with wave.open(str(path)) as read:
-        assert (read.getframerate(), read.getnchannels(), read.getnframes()) == (8000, 2, 1600)
-    assert path.stat().st_size == HEADER_BYTES + 1600 * 4
-
-
-def test_a_recording_with_half_a_header_is_empty(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    path.write_bytes(b"RIFF")
-    repair(path, 8000)
-    with wave.open(str(path)) as read:
-        assert read.getnframes() == 0

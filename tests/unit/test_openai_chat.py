@@ -18,7 +18,9 @@ from connector.interfaces import (
     HangUp,
     LanguageModel,
     Message,
+    PauseRecording,
     ReplyEvent,
+    ResumeRecording,
     Role,
     TextDelta,
     Transfer,
@@ -188,6 +190,14 @@ async def test_a_call_without_text_brings_its_parting_words(server: OpenAIServer
     server.reply = [tool_call(0, "call_1", "transfer", '{"say": "One moment.", "target": "sales"}')]
     async with chat(server, tools=["transfer"], transfer_targets=TARGETS) as engine:
         assert await events(engine) == [TextDelta("One moment."), Transfer("sip:200@pbx.example")]
+
+
+async def test_the_recording_is_paused_before_the_words_and_resumed_after_them(server: OpenAIServer) -> None:
+    server.reply = [tool_call(0, "call_1", "pause_recording", '{"say": "Your card number, please."}')]
+    async with chat(server, tools=["pause_recording", "resume_recording"]) as engine:
+        assert await events(engine) == [PauseRecording(), TextDelta("Your card number, please.")]
+        server.reply = [tool_call(0, "call_2", "resume_recording", '{"say": "Thank you."}')]
+        assert await events(engine) == [TextDelta("Thank you."), ResumeRecording()]
 
 
 async def test_two_calls_under_one_index_are_told_apart_by_their_ids(server: OpenAIServer) -> None:
