@@ -63,8 +63,7 @@ def _needed(file: Path) -> tuple[Path, tuple[ModelFile, ...]]:
     needed = (
         model
         for flavor in _flavors(settings)
-        for choice in (flavor.vad, flavor.stt, flavor.llm, flavor.tts)
-        if choice is not None
+        for choice in flavor.engines.values()
         for model in descriptors[choice.engine].models(choice.options)
     )
     return settings.models, tuple(dict.fromkeys(needed))
