@@ -6,10 +6,12 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from threading import Thread
 from typing import Any
 
@@ -18,6 +20,13 @@ from connector.interfaces import Placement, Worker
 
 CLOSING_SECONDS = 5.0
 """How long closing waits for a thread that computes and cannot be stopped."""
+
+NICENESS = 5
+"""Added to a worker process's nice value: on a core that both want, packets go before recognition.
+
+A third of the weight, so that recognition still goes on where all cores are busy. Worker threads keep theirs: one that
+waits for a core with the GIL in its hand would make the event loop wait, too.
+"""
 
 Function = Callable[..., Any]
 
@@ -61,57 +70,86 @@ class _Loaded:
 
 
 class _Remote:
-    """A model in a process of its own, seen from the worker's thread, which waits for it.
+    """A model in a process of its own, seen from the worker's thread, which waits for it; see `NICENESS`.
 
     The process is spawned, not forked: a fork would take locks, sockets and threads' half-done work
-    along. When it dies, the call that it served fails and the next one starts it anew.
+    along. When it dies, the call that it served fails and the next one starts it anew. One pipe leads there
+    and back, and only the process holds its other end: whenever it is killed, in the middle of a result
+    even, reading here ends. (A `ProcessPoolExecutor` would wait for the rest of that result for ever.)
     """
 
     def __init__(self, factory: Callable[[], Function], name: str) -> None:
         self._factory = factory
         self._name = name
-        self._process: ProcessPoolExecutor | None = None
-        self._pid: int | None = None
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
         self._stopped = False
 
     def load(self) -> Function:
-        process = ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        # A daemon, that is: killed where the connector ends without closing its engines.
+        self._process = context.Process(target=_serve, args=(theirs, self._factory), name=self._name, daemon=True)
+        self._process.start()
+        theirs.close()
+        if self._stopped:
+            self._process.kill()
         try:
-            self._pid = self._answer(process, _load, self._factory)
+            self._answer()
         except BaseException:
-            process.shutdown()
+            self._forget()
             raise
-        self._process = process
         return self._run
 
     def stop(self) -> None:
         """Kills the process, and with it the call that it may be serving. From any thread."""
         self._stopped = True
-        for child in multiprocessing.active_children():
-            if child.pid == self._pid:
-                child.kill()
+        process = self._process
+        if process is not None:
+            with suppress(ValueError, AttributeError):  # it has ended meanwhile, or was not started yet
+                process.kill()
 
     def release(self) -> None:
-        """Ends the process. Once the worker's thread has ended: an executor must not be shut down twice at once."""
+        """Ends the process. Once the worker's thread has ended."""
         self.stop()
-        if self._process is not None:
-            self._process.shutdown()
+        self._forget()
 
     def _run(self, *args: Any) -> Any:
-        process = self._process
-        if process is None:
+        if self._process is None:
             self.load()
-            return self._run(*args)
-        return self._answer(process, _run, *args)
+        if self._pipe is not None:
+            with self._dying():
+                self._pipe.send(args)
+        return self._answer()
 
-    def _answer(self, process: Executor, function: Function, *args: Any) -> Any:
+    def _answer(self) -> Any:
+        """What the process says next; raises what was raised there."""
+        if self._pipe is None:
+            raise EngineError(self._name, "the worker process was stopped")
+        with self._dying():
+            done, value = self._pipe.recv()
+        if done:
+            return value
+        raise value
+
+    @contextmanager
+    def _dying(self) -> Iterator[None]:
         try:
-            return process.submit(function, *args).result()
-        except BrokenProcessPool as error:
-            self._process = self._pid = None
-            process.shutdown()
+            yield
+        except (EOFError, OSError) as error:
+            self._forget()
             how = "was stopped" if self._stopped else "died; the next call starts it anew"
             raise EngineError(self._name, f"the worker process {how}") from error
+
+    def _forget(self) -> None:
+        process, self._process = self._process, None
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
+        if process is not None:
+            process.kill()
+            process.join()
+            process.close()
 
 
 class _Thread:
@@ -162,20 +200,30 @@ async def _in_thread(function: Callable[[], None], name: str) -> None:
 
 # What follows runs in the worker process.
 
-_loaded: list[Function] = []
 
-
-def _load(factory: Callable[[], Function]) -> int:
-    """Loads the process's one model; returns the process's id."""
+def _serve(pipe: Connection, factory: Callable[[], Function]) -> None:
+    """Loads the process's one model, says so, and answers calls until the other end is closed."""
     # Ctrl-C reaches the whole process group; the calls in progress are drained, and need their engine.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    _loaded.append(factory())
-    return os.getpid()
+    os.nice(NICENESS)  # of this thread, and of those that the model starts
+    loaded, function = _outcome(factory)
+    pipe.send((True, None) if loaded else (False, function))
+    while loaded:
+        try:
+            args = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_outcome(function, *args))
 
 
-def _run(*args: Any) -> Any:
-    return _loaded[0](*args)
+def _outcome(function: Function, *args: Any) -> tuple[bool, Any]:
+    """Whether it was done, and what came of it: a result, or what was raised."""
+    try:
+        return True, function(*args)
+    except Exception as error:  # noqa: BLE001 - whatever it is, who asked must learn of it, and where it happened
+        error.add_note(f"In the worker process:\n{traceback.format_exc()}")
+        return False, error
 
 
 def _end_with_parent() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,7 @@ Floats = NDArray[np.float32]
 OnProbability = Callable[[float, float, float], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
+class _Window(NamedTuple):
     samples: Samples
     end: float
 
@@ -126,7 +125,8 @@ class _Stream:
         self._window = vad.window
         self._on_probability = on_probability
         self._limit = max(1, int(LAG_SECONDS * vad.rate / vad.window))
-        self._rest: Samples = np.zeros(0, np.int16)
+        self._pieces: list[Samples] = []
+        self._held = 0
         self._resampler: tuple[int, Resampler] | None = None
         self._closed = False
         self.state = vad.initial_state()
@@ -135,19 +135,11 @@ class _Stream:
     def push(self, frame: Frame) -> None:
         if self._closed:
             return
-        samples = self._at_rate(frame)
-        audio = np.concatenate([self._rest, samples]) if len(self._rest) else samples
-        count = len(audio) // self._window
-        self._rest = audio[count * self._window :]
-        for index in range(count):
-            after = len(audio) - (index + 1) * self._window
-            window = audio[index * self._window : (index + 1) * self._window]
-            self.waiting.append(_Window(window, frame.end - after / self._rate))
-        if count:
-            while len(self.waiting) > self._limit:
-                self.waiting.popleft()
-                self._service.dropped += 1
-            self._service.wants(self)
+        samples = frame.samples if frame.rate == self._rate else self._at_rate(frame)
+        self._pieces.append(samples)
+        self._held += len(samples)
+        if self._held >= self._window:
+            self._cut(frame.end)
 
     def close(self) -> None:
         self._closed = True
@@ -158,9 +150,21 @@ class _Stream:
         if not self._closed:
             self._on_probability(end, self._window / self._rate, probability)
 
+    def _cut(self, end: float) -> None:
+        """Cuts what is held, which ends at media time `end`, into windows."""
+        audio = np.concatenate(self._pieces)
+        start = 0
+        while self._held >= self._window:
+            self._held -= self._window
+            self.waiting.append(_Window(audio[start : start + self._window], end - self._held / self._rate))
+            start += self._window
+        self._pieces = [audio[start:]] if self._held else []
+        while len(self.waiting) > self._limit:
+            self.waiting.popleft()
+            self._service.dropped += 1
+        self._service.wants(self)
+
     def _at_rate(self, frame: Frame) -> Samples:
-        if frame.rate == self._rate:
-            return frame.samples
         if self._resampler is None or self._resampler[0] != frame.rate:
             self._resampler = (frame.rate, Resampler(frame.rate, self._rate))
         return self._resampler[1].process(frame.samples)

@@ -84,7 +84,12 @@ class FasterWhisperOptions(EngineOptions):
 
 
 class FasterWhisper:
-    """Implements `SpeechToText`. One recognition runs at a time; CTranslate2 computes without the GIL."""
+    """Implements `SpeechToText` in a process of its own. One recognition runs at a time.
+
+    CTranslate2 computes without the GIL, but the features before it and the tokens after it are made with it: in a
+    thread, every hundredth tick of the connector came 20 ms too late while it recognised without pause, in a process
+    0.5 ms (bench/isolation.py).
+    """
 
     def __init__(self, options: FasterWhisperOptions, context: EngineContext) -> None:
         self._options = options
@@ -94,7 +99,7 @@ class FasterWhisper:
     async def start(self) -> None:
         """Loads the model and warms it up. Raises `ModelMissing` or another `EngineError`."""
         self._worker = await self._context.host.start(
-            partial(_load, self._options, self._context.models), Placement.THREAD, NAME
+            partial(_load, self._options, self._context.models), Placement.PROCESS, NAME
         )
         try:
             await self.check()

@@ -14,7 +14,7 @@ import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -221,7 +221,7 @@ class Recogniser:
         """See `PocketSphinx.transcribe`."""
         self.prepare(phrases)
         longest = int(self._options.max_seconds * utterance.rate)
-        audio = telephone_to_model(replace(utterance, samples=utterance.samples[:longest]))
+        audio = telephone_to_model(utterance._replace(samples=utterance.samples[:longest]))
         if not len(audio):
             return Transcript("")
         if not phrases:

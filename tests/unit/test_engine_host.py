@@ -18,6 +18,7 @@ import pytest_asyncio
 
 from connector.errors import EngineError, ModelMissing
 from connector.host import LocalEngineHost
+from connector.host.local import NICENESS
 from connector.interfaces import Placement
 
 BOTH = pytest.mark.parametrize("placement", list(Placement))
@@ -62,6 +63,8 @@ def servant() -> Callable[[str], object]:
                 time.sleep(0.2)
             case "hang":
                 time.sleep(60)
+            case "nice":
+                return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
             case "where":
                 return os.getpid(), threading.current_thread().name
         return list(calls)
@@ -90,6 +93,14 @@ async def test_a_process_is_elsewhere_than_this_one(host: LocalEngineHost) -> No
     assert pid != os.getpid()
     await worker.aclose()
     assert all(child.pid != pid for child in multiprocessing.active_children())
+
+
+async def test_packets_go_before_what_computes_in_a_process(host: LocalEngineHost) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    process = await host.start(servant, Placement.PROCESS, "recogniser")
+    assert await process.run("nice") == min(ours + NICENESS, 19)
+    thread = await host.start(servant, Placement.THREAD, "recogniser")
+    assert await thread.run("nice") == ours, "it may hold the GIL, which the event loop waits for"
 
 
 @BOTH
