@@ -1,8 +1,8 @@
-"""`voxtrunk bench`: the media path by itself, for whatever generates RTP.
+"""`voxtrunk bench rtp`: legs of plain RTP, for whatever generates it.
 
-`bench rtp` opens legs of plain RTP, each of which runs a flavor for whoever sends to its port. With
-`--flavor echo` an RTP generator measures the media path, with any other a caller simulator the
-conversation. A leg serves one caller after another: when RTP stops, it waits for the next.
+Each leg runs a flavor for whoever sends to its port. With `--flavor echo` an RTP generator measures
+the media path, with any other a caller simulator the conversation. A leg serves one caller after
+another: when RTP stops, it waits for the next.
 """
 
 from __future__ import annotations
@@ -29,21 +29,13 @@ from connector.leg.rtp_audio import MediaTarget
 from connector.record import CallRecord, Turn
 from connector.udp.ports import PortPool
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Measure the media path.")
-
-ANYBODY = MediaTarget("0.0.0.0", 0, "PCMU", PCMU_TYPE, TELEPHONE_EVENT_TYPE)  # noqa: S104 - nothing is bound
+ANYBODY = MediaTarget("0.0.0.0", 0, "PCMU", PCMU_TYPE, TELEPHONE_EVENT_TYPE, learn=True)  # noqa: S104 - nothing is bound
 """Whoever sends first is the caller."""
 
 TIMEOUT_SECONDS = 2.0
 """A caller who sent nothing for this long has gone."""
 
 
-@app.callback()
-def bench() -> None:
-    """Measure the media path."""
-
-
-@app.command()
 def rtp(
     flavor: Annotated[str, typer.Option("--flavor", metavar="NAME", help="What each leg runs.")] = "echo",
     calls: Annotated[int, typer.Option("--calls", min=1, max=1000, help="How many legs to open.")] = 1,
@@ -62,16 +54,16 @@ def rtp(
         tempfile.TemporaryDirectory(prefix="voxtrunk-bench-") as scratch,
         logging_to_stderr(as_json=False, verbose=False),
     ):
-        asyncio.run(_serve(_only(settings, flavor, calls, records or Path(scratch)), calls, base_port))
+        asyncio.run(_serve(only(settings, flavor, calls, records or Path(scratch)), calls, base_port))
 
 
-def _only(settings: Settings, flavor: str, calls: int, records: Path) -> Settings:
-    """`settings` with this one flavor for all calls, on ports that nobody knows, without recordings."""
+def only(settings: Settings, flavor: str, calls: int, records: Path, *, audio: bool = False) -> Settings:
+    """`settings` with this one flavor for all calls, on ports that nobody knows; recorded where `audio` says so."""
     return settings.model_copy(
         update={
             "sip": SipSettings(listen="127.0.0.1:0", max_calls=calls),
             "http": HttpSettings(listen="127.0.0.1:0"),
-            "records": RecordSettings(directory=records, audio=False),
+            "records": RecordSettings(directory=records, audio=audio),
             "routes": (),
             "default": config.flavor_named(settings, flavor),
         }
@@ -145,7 +137,7 @@ async def _first_packet(leg: PlainRtpLeg, clock: Clock) -> None:
     """Listens on the leg's port, and returns when somebody sends."""
     on_timeout, leg.rtp.on_timeout = leg.rtp.on_timeout, None
     leg.rtp.configure(ANYBODY)
-    while not leg.rtp.statistics.received:
+    while not leg.rtp.counters["received"]:
         await clock.sleep(FRAME_SECONDS)
     leg.rtp.on_timeout = on_timeout
 
