@@ -31,7 +31,7 @@ from connector.config.loader import General
 from connector.config.placeholders import FACTS
 from connector.config.routes import RouteEntry
 from connector.interfaces import EngineDescriptor
-from connector.record import CallRecord, Files, Latency, Parts, Redirection, Step, Turn
+from connector.record import CallRecord, Files, Latency, MediaStatistics, Parts, Pause, Redirection, Step, Turn
 from connector.turn.state import diagram
 
 ROOT = Path(__file__).parents[1]
@@ -80,7 +80,17 @@ SETTINGS: Mapping[str, type[BaseModel]] = {
     "flavor": model.FlavorEntry,
     "turn": model.TurnSettings,
 }
-RECORDS: Sequence[type[BaseModel]] = (CallRecord, Redirection, Turn, Latency, Parts, Step, Files)
+RECORDS: Sequence[type[BaseModel]] = (
+    CallRecord,
+    Redirection,
+    Turn,
+    Latency,
+    Parts,
+    Pause,
+    Step,
+    Files,
+    MediaStatistics,
+)
 
 
 def settings(of: type[BaseModel]) -> str:

@@ -31,7 +31,6 @@ from connector.api import ANSWERS, Metrics
 from connector.config import Surroundings, parse
 from connector.config.model import Settings
 from connector.errors import ConfigError
-from connector.leg.rtp_audio import MediaStatistics
 from connector.record import Latency, Parts, Turn
 from connector.record.recorder import transcript_lines
 from docs.generate import PAGES, ROOT, filled, own_engines
@@ -103,12 +102,8 @@ def listed(page: str, heading: str) -> set[str]:
     return set(re.findall(r"^\| `([^`]+)`", section, re.M))
 
 
-def test_every_counter_of_the_media_path_is_described() -> None:
-    assert listed("records.md", "Counters of the media path") == set(MediaStatistics.__dataclass_fields__)
-
-
 def test_every_metric_is_described() -> None:
-    page = Metrics(list, dict).page().decode()
+    page = Metrics(list, dict, list, int).page().decode()
     assert listed("http.md", "Metrics") == {
         name for name in re.findall(r"^# TYPE (\S+)", page, re.M) if not name.endswith("_created")
     }
