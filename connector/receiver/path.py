@@ -32,6 +32,8 @@ STEP_SECONDS = 0.02
 PATIENCE, URGENCY = (1.9, 500), (0.9, 25)
 """How alike both sides of a joint must be at first, and pulls after which any joint will do: 10 s; 0.5 s where packets
 are going to be late. Above 1, only a pause of speech will do."""
+TRY_PULLS = 5
+"""Between two looks for such a joint, unless packets are going to be late: a look costs as much as eight frames."""
 PAUSE_PULLS = 5
 """Between two adjustments in the same direction: 100 ms."""
 
@@ -287,6 +289,9 @@ class ReceivePath:
         if self._tries <= 0:
             return
         buffer, rate = self.jitter_buffer, self._rate
+        urgent = buffer.wish > 0 and buffer.urgent
+        if self._tries % TRY_PULLS and not urgent:
+            return
         unit = max(1, rate // self._clock_rate)
         choice = round(CHOICE_SECONDS * rate)
         wish = buffer.wish
@@ -303,7 +308,7 @@ class ReceivePath:
         past = np.concatenate(self._history)
         if len(past) < -jumps[0]:
             return
-        alike, pulls = URGENCY if wish > 0 and buffer.urgent else PATIENCE
+        alike, pulls = URGENCY if urgent else PATIENCE
         alike -= (alike + 1) * self._tries / pulls
         joined = join(
             np.concatenate((past, self._waiting())), len(past), jumps, rate, alike, -exact if wish > 0 else exact

@@ -68,7 +68,7 @@ class Journals:
     async def sign_of_life(self) -> None:
         """Notes that the calls in progress go on: a file's time is when its call was last alive."""
         if self._open:
-            await self._disk.run(partial(_touch, [journal.path for journal in self._open]))
+            await self._disk.run(partial(_touch, list(self._open)))
 
     def recover(self) -> None:
         """Has the records written of calls that a connector was killed in, whichever connector it was."""
@@ -247,7 +247,7 @@ def _recovered(directory: Path, journal: Path) -> CallRecord | None:
     return record
 
 
-def _touch(paths: list[Path]) -> None:
-    for path in paths:
+def _touch(journals: list[CallJournal]) -> None:
+    for journal in journals:
         with contextlib.suppress(OSError):  # over meanwhile, or not written yet
-            os.utime(path)
+            os.utime(journal.path)

@@ -98,7 +98,9 @@ class EventReceiver:
         A press goes on in a segment that starts where the former ended, at its greatest duration (section
         2.5.1.3), though the packets that would tell of that end may have been lost.
         """
-        return event == self._event and (timestamp <= self._end or timestamp == self._segment + LONGEST)
+        return event == self._event and (
+            timestamp <= self._segment or timestamp in (self._end, self._segment + LONGEST)
+        )
 
     def tick(self) -> list[Digit]:
         """To be called once per frame; returns a press whose end was lost."""
@@ -118,8 +120,9 @@ class EventReceiver:
             return []
         digit = Digit(DIGITS[self._event], (self._end - self._start) / self._clock_rate)
         self._event = None
-        # Repeated and delayed packets of this press start before its end.
-        self._reported = max(self._start, self._end - 1)
+        # Repeated and delayed packets of this press have no later timestamp. (Durations do not tell: there are
+        # senders that count them faster than their timestamps, so that the next press begins "before" the end.)
+        self._reported = self._segment
         return [digit]
 
 

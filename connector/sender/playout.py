@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from fractions import Fraction
 
 import numpy as np
 
@@ -122,9 +121,10 @@ class _Generation:
         """Emitted whole, cleared or superseded."""
         self._emitted = 0
         """Units of POSITION_RATE."""
-        self._written = Fraction(0)
-        """Seconds; `_most`: the same in floating point."""
         self._most = 0.0
+        """Seconds written. `_earlier`: of it, those of all stretches but the last, which has `_samples`."""
+        self._earlier = 0.0
+        self._samples = 0
         self._end: Audio | None = None
         """The last piece of it."""
         self._stretches: deque[_Stretch] = deque()
@@ -136,9 +136,10 @@ class _Generation:
         if not self._stretches or self._stretches[-1].source != audio.rate:
             self._close()
             self._stretches.append(_Stretch(audio.rate, self._rate))
+            self._earlier, self._samples = self._most, 0
         self._stretches[-1].append(audio.samples)
-        self._written += Fraction(len(audio.samples), audio.rate)
-        self._most = float(self._written)
+        self._samples += len(audio.samples)
+        self._most = self._earlier + self._samples / audio.rate
         self._end = audio
 
     def finish(self, sounding: bool) -> None:

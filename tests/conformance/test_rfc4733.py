@@ -171,6 +171,14 @@ def test_2_5_2_keys_that_follow_without_a_pause_are_two_digits() -> None:
     assert heard(press("1", 8000) + press("2", 9200)) == [Digit("1", 0.15), Digit("2", 0.15)]
 
 
+@pytest.mark.parametrize("second", ["1", "2"])
+def test_2_5_2_the_timestamp_alone_tells_presses_apart(second: str) -> None:
+    """As baresip sends them with Opus: durations that grow six times as fast as the timestamps."""
+    first = [(8000, event("1", 5760 * n, end=n > 9)) for n in range(1, 12)]
+    again = [(20_000, event(second, 5760 * n, end=n > 9)) for n in range(1, 12)]
+    assert [digit.digit for digit in heard(first + again)] == ["1", second]
+
+
 def test_2_5_2_late_packets_of_a_former_press_change_nothing() -> None:
     first, second = press("1", 8000), press("2", 12_000)
     assert heard([*first[:3], *second[:2], *first[3:], *second[2:]]) == [Digit("1", 0.15), Digit("2", 0.15)]
