@@ -93,7 +93,8 @@ class BatchedVadService:
         self._work = None
 
     async def _judge(self, streams: list[_Stream], windows: list[_Window]) -> None:
-        batch = np.stack([window.samples for window in windows]).astype(np.float32) / np.float32(FULL_SCALE)
+        batch = np.stack([window.samples for window in windows]).astype(np.float32)
+        batch /= FULL_SCALE
         states = np.stack([stream.state for stream in streams])
         [answer] = await asyncio.gather(self._vad.probabilities(batch, states), return_exceptions=True)
         if isinstance(answer, BaseException):
@@ -102,11 +103,13 @@ class BatchedVadService:
             states = np.stack([self._vad.initial_state()] * len(streams))
         else:
             probabilities, states = answer
-        # Each delivery is a callback of its own: a listener that raises takes no other stream along.
-        deliver = asyncio.get_running_loop().call_soon
-        for stream, window, probability, state in zip(streams, windows, probabilities, states, strict=True):
+        for stream, window, probability, state in zip(streams, windows, probabilities.tolist(), states, strict=True):
             stream.state = state
-            deliver(stream.deliver, window.end, float(probability))
+            try:
+                stream.deliver(window.end, probability)
+            except Exception:
+                # The boundary between calls: a listener that raises takes no other stream along.
+                log.exception("a listener of voice activity failed")
 
     def _failed(self, failure: BaseException) -> None:
         self.failures += 1

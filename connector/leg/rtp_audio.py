@@ -78,6 +78,47 @@ class RtpAudio:
     media: the error is logged with the media path, `on_failure` is told, other legs do not notice.
     """
 
+    # Fifty times a second for each call: CPython shares the keys of 30 attributes at most, above that each object pays.
+    __slots__ = (
+        "_clock",
+        "_codecs",
+        "_digits",
+        "_emitted_frames",
+        "_ended",
+        "_last_tick",
+        "_latch",
+        "_listener",
+        "_local",
+        "_malformed",
+        "_other_codec",
+        "_quality",
+        "_quiet_since",
+        "_receiver",
+        "_receives",
+        "_release",
+        "_reporter",
+        "_rtcp",
+        "_rtcp_mux",
+        "_rtp",
+        "_sender",
+        "_session",
+        "_signalling",
+        "_spoken",
+        "_stop",
+        "_strangers",
+        "_taps",
+        "_target",
+        "_ticker",
+        "_timed_out",
+        "_timeout",
+        "_waiting",
+        "_window_end",
+        "heard",
+        "on_digit",
+        "on_failure",
+        "on_timeout",
+    )
+
     def __init__(
         self, address: str, port: int, ticker: Ticker, clock: Clock, timeout: float, signalling: str | None
     ) -> None:
@@ -94,9 +135,9 @@ class RtpAudio:
         self._clock = clock
         self._ticker = ticker
         self._timeout = timeout
-        self._rtp = MediaSocket(address, port, ticker.reader, self._take_rtp)
+        self._rtp = MediaSocket(address, port, ticker.sockets, self._take_rtp)
         try:
-            self._rtcp = MediaSocket(address, port + 1, ticker.reader, self._take_rtcp)
+            self._rtcp = MediaSocket(address, port + 1, ticker.sockets, self._take_rtcp)
         except OSError:
             self._rtp.close()
             raise
@@ -129,6 +170,7 @@ class RtpAudio:
         self._strangers = 0
         self._malformed = 0
         self._emitted_frames = 0
+        self._spoken: Samples | None = None
         self._last_tick: float | None = None
         self._quiet_since = 0.0
         self._timed_out = False
@@ -468,6 +510,8 @@ class RtpAudio:
         """A frame in, of what was read since the last."""
         now = self._clock.now()
         target = self._target
+        if self._spoken is not None:
+            self._tap_emitted(self._spoken)
         self._deliver(target, now)
         if not self._ended:  # by the listener, a tap or a digit
             self._watch(target, now)
@@ -498,20 +542,19 @@ class RtpAudio:
     def _emit(self, target: MediaTarget) -> None:
         destination = self._latch.destination
         if target.send and destination is not None:
-            packet, samples = self._sender.pull()
-            self._rtp.send(packet, destination)
+            packet, self._spoken = self._sender.pull()
+            self._rtp.post(packet, destination)
             if self._waiting:
                 self._settle()
         else:
             self._sender.skip(1)
-            samples = self._sender.silence
-        if self._taps:
-            self._tap_emitted(samples)
-        self._emitted_frames += 1
+            self._spoken = self._sender.silence
 
     def _tap_emitted(self, samples: Samples) -> None:
         frame = Frame(samples, self._sender.rate, self._emitted_frames * FRAME_SECONDS)
-        at = self._clock.now()
+        self._emitted_frames += 1
+        self._spoken = None
+        at = self._ticker.sent_at
         for tap in self._taps:
             tap.emitted(frame, at)
 

@@ -55,6 +55,41 @@ class Buffered(NamedTuple):
 class JitterBuffer:
     """Bounded and adaptive. `clock_rate`: of the timestamps, Hz. All durations are in timestamp units."""
 
+    # Fifty times a second for each call: CPython shares the keys of 30 attributes at most, above that each object pays.
+    __slots__ = (
+        "_ahead",
+        "_clock_rate",
+        "_content",
+        "_estimator",
+        "_gap_from",
+        "_gaps",
+        "_hold",
+        "_last",
+        "_limit",
+        "_lossiness",
+        "_newest",
+        "_others",
+        "_packets",
+        "_rest_after",
+        "_reviews",
+        "_slot",
+        "_starved",
+        "_theta",
+        "bursts",
+        "cut",
+        "discarded",
+        "duplicates",
+        "held",
+        "late",
+        "missed",
+        "next",
+        "resting",
+        "silent",
+        "steady",
+        "urgent",
+        "wish",
+    )
+
     def __init__(self, clock_rate: int) -> None:
         self._estimator = DelayEstimator()
         self.late = 0

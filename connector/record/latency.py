@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,14 +154,18 @@ def _milliseconds(instant: float) -> int:
 class _Levels:
     """RMS of one direction per hop, with the clock time of each frame."""
 
+    _phases = count()
+
     def __init__(self, *, noisy: bool) -> None:
         self._noisy = noisy
+        # The first batch is of any size, so that calls that began at once are not measured at once.
+        self._batch = 1 + 19 * next(self._phases) % BATCH
         self._times = array("d")
         self._levels = array("f")
         self._waiting: list[Samples] = []
 
     def add(self, frame: Frame, at: float) -> None:
-        if len(self._waiting) >= BATCH or (self._waiting and len(self._waiting[0]) != len(frame.samples)):
+        if len(self._waiting) >= self._batch or (self._waiting and len(self._waiting[0]) != len(frame.samples)):
             self._measure()
         self._waiting.append(frame.samples)
         self._times.append(at)
@@ -208,6 +213,7 @@ class _Levels:
 
     def _measure(self) -> None:
         """Takes the levels of the frames that wait."""
+        self._batch = BATCH
         if self._waiting:
             hops = np.concatenate(self._waiting).astype(np.float32).reshape(len(self._waiting) * HOPS, -1)
             self._levels.frombytes(np.sqrt(np.einsum("ij,ij->i", hops, hops) / hops.shape[1]).tobytes())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from connector.audio import FRAME_SECONDS
 from connector.interfaces import Clock
-from connector.udp.media import MediaReader
+from connector.udp.media import MediaSockets
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Schedule:
 
 
 class Ticker:
-    """Each 20 ms: those go who come `first`, then what has arrived is read, then all others go.
+    """Each 20 ms: those go who come `first`, then packets leave and what has arrived is read, then all others go.
 
     Everybody keeps the place in which they were added, so that no leg's packets leave earlier once and
     later once. A callback that raises is removed and its `on_failure` is told; the other legs do not notice.
@@ -62,8 +62,10 @@ class Ticker:
         self._schedule = Schedule(clock.now())
         self._first: _Callbacks = {}
         self._then: _Callbacks = {}
-        self.reader = MediaReader()
-        """Reads the media sockets of all legs."""
+        self.sockets = MediaSockets()
+        """The media sockets of all legs."""
+        self.sent_at = clock.now()
+        """Clock time at which the packets of the latest tick had left."""
         self.lag = 0.0
         """Seconds by which the latest tick ran late: the event loop's saturation."""
 
@@ -101,7 +103,9 @@ class Ticker:
     def tick(self, due: float) -> None:
         """One tick, as `run` makes them: for those who keep time themselves."""
         _call(self._first, due)
-        self.reader.read(self._clock.now(), self._clock.wall())
+        self.sockets.send()
+        self.sent_at = self._clock.now()
+        self.sockets.read(self.sent_at, self._clock.wall())
         _call(self._then, due)
 
 

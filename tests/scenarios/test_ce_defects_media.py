@@ -22,7 +22,7 @@ from connector.sender.packetizer import Packetizer
 from connector.sender.path import SendPath
 from connector.sender.playout import Playout
 from connector.udp.latch import Address
-from connector.udp.media import MediaReader, MediaSocket, OnDatagram
+from connector.udp.media import MediaSocket, MediaSockets, OnDatagram
 from connector.udp.ticker import Ticker
 from tests.fakes.audio import FRAME, hears, purity_db, rtp_stream, tone
 from tests.fakes.clock import LoopClock, virtual_time
@@ -116,7 +116,7 @@ async def receive_a_burst(wrap: Callable[[OnDatagram], OnDatagram]) -> None:
         return asyncio.Task(coroutine, loop=loop, **options)  # type: ignore[arg-type]
 
     taken: list[bytes] = []
-    reader = MediaReader()
+    reader = MediaSockets()
     listening = MediaSocket("127.0.0.1", 0, reader, wrap(lambda data, source, at: taken.append(data)))
     loop.set_task_factory(counting)  # type: ignore[arg-type]
     try:
@@ -270,7 +270,7 @@ def test_a_lost_end_of_a_sentence_is_noticed() -> None:
 async def test_a_leaving_peer_does_not_stop_the_reader() -> None:
     """A closed far end answers with ICMP errors; what comes afterwards must still be read."""
     taken: list[bytes] = []
-    reader = MediaReader()
+    reader = MediaSockets()
     listening = MediaSocket("127.0.0.1", 0, reader, lambda data, source, at: taken.append(data))
     with RtpPeer() as gone:
         address = gone.local

@@ -103,8 +103,8 @@ async def disk() -> AsyncIterator[Disk]:
     await made.aclose()
 
 
-@pytest.fixture
-def desk(tmp_path: Path, disk: Disk) -> Desk:
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path, disk: Disk) -> Desk:
     return Desk(tmp_path, disk)
 
 

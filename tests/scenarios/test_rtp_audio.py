@@ -432,7 +432,7 @@ async def test_a_short_stall_of_this_machine_costs_no_audio() -> None:
         for batch in range(0, 100, 5):  # the loop gets round to its work each 100 ms only
             for number, packet in enumerate(packets[batch : batch + 5], batch):
                 peer.send(packet, audio.local)
-                ticker.reader.read(number * 0.02, clock.wall())  # for the time at which the kernel gets it
+                ticker.sockets.read(number * 0.02, clock.wall())  # for the time at which the kernel gets it
             clock.time = (batch + 4) * 0.02
             for tick in range(batch, batch + 5):
                 ticker.tick(tick * 0.02)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from connector.udp.latch import Address
-from connector.udp.media import EXPEDITED_FORWARDING, MOST, MediaReader, MediaSocket
+from connector.udp.media import EXPEDITED_FORWARDING, MOST, MediaSocket, MediaSockets
 from connector.udp.timer import sleep_until
 
 
@@ -35,12 +35,12 @@ def sender() -> Iterator[socket.socket]:
         yield made
 
 
-def read(reader: MediaReader) -> None:
+def read(reader: MediaSockets) -> None:
     reader.read(time.monotonic(), time.time())
 
 
 async def test_nothing_is_handed_on_between_two_reads_and_then_everything_in_order(sender: socket.socket) -> None:
-    reader, inboxes = MediaReader(), [Inbox() for _ in range(3)]
+    reader, inboxes = MediaSockets(), [Inbox() for _ in range(3)]
     sockets = [MediaSocket("127.0.0.1", 0, reader, inbox.take) for inbox in inboxes]
     for number in range(30):
         sender.sendto(b"%d" % number, sockets[number % 3].local)
@@ -55,7 +55,7 @@ async def test_nothing_is_handed_on_between_two_reads_and_then_everything_in_ord
 
 
 async def test_the_kernel_tells_when_a_datagram_came_however_late_it_is_read(sender: socket.socket) -> None:
-    reader, inbox = MediaReader(), Inbox()
+    reader, inbox = MediaSockets(), Inbox()
     made = MediaSocket("127.0.0.1", 0, reader, inbox.take)
     before = time.monotonic()
     sender.sendto(b"early", made.local)
@@ -74,7 +74,7 @@ async def test_the_kernel_tells_when_a_datagram_came_however_late_it_is_read(sen
 async def test_a_wall_clock_that_was_set_meanwhile_makes_no_arrival_of_the_past_or_future(
     sender: socket.socket,
 ) -> None:
-    reader, inbox = MediaReader(), Inbox()
+    reader, inbox = MediaSockets(), Inbox()
     made = MediaSocket("127.0.0.1", 0, reader, inbox.take)
     for step in (-3600.0, 3600.0):
         sender.sendto(b"x", made.local)
@@ -84,7 +84,7 @@ async def test_a_wall_clock_that_was_set_meanwhile_makes_no_arrival_of_the_past_
 
 
 async def test_a_flooded_socket_neither_keeps_the_reader_nor_hides_the_others(sender: socket.socket) -> None:
-    reader, flooded, quiet = MediaReader(), Inbox(), Inbox()
+    reader, flooded, quiet = MediaSockets(), Inbox(), Inbox()
     first = MediaSocket("127.0.0.1", 0, reader, flooded.take)
     second = MediaSocket("127.0.0.1", 0, reader, quiet.take)
     for _ in range(3 * MOST):  # more than the socket's buffer holds, too
@@ -98,7 +98,7 @@ async def test_a_flooded_socket_neither_keeps_the_reader_nor_hides_the_others(se
 
 
 async def test_a_socket_that_is_closed_by_what_another_brings_is_not_read(sender: socket.socket) -> None:
-    reader, inbox = MediaReader(), Inbox()
+    reader, inbox = MediaSockets(), Inbox()
     made: list[MediaSocket] = []
 
     def close_all(data: bytes, source: Address, arrival: float) -> None:
@@ -127,7 +127,7 @@ async def test_packets_are_marked_for_expedited_forwarding(address: str) -> None
         peer.bind((address, 0))
         peer.settimeout(5)
         peer.setsockopt(level, option, 1)
-        made = MediaSocket(address, 0, MediaReader(), Inbox().take)
+        made = MediaSocket(address, 0, MediaSockets(), Inbox().take)
         made.send(b"voice", peer.getsockname()[:2])
         data, [(_, found, value)], _, source = peer.recvmsg(2048, 64)
         assert (data, found, value[0]) == (b"voice", kind, EXPEDITED_FORWARDING)
