@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from connector.audio import Frame, Samples
 from connector.codec.resample import Resampler
+from connector.errors import EngineError
 from connector.interfaces import Vad, VadStream
 
 LAG_SECONDS = 1.0
@@ -96,13 +97,15 @@ class BatchedVadService:
         batch = np.stack([window.samples for window in windows]).astype(np.float32)
         batch /= FULL_SCALE
         states = np.stack([stream.state for stream in streams])
-        [answer] = await asyncio.gather(self._vad.probabilities(batch, states), return_exceptions=True)
-        if isinstance(answer, BaseException):
-            self._failed(answer)
+        try:
+            probabilities, states = await self._vad.probabilities(batch, states)
+        except Exception as failure:
+            # Whatever it is, the calls go on; a cause that no engine should have is told at length, once.
+            if not self.failures and not isinstance(failure, EngineError):
+                log.exception("voice activity detection failed in an unforeseen way")
+            self._failed(failure)
             probabilities = (np.sqrt(np.mean(np.square(batch), axis=1)) >= FALLBACK_LEVEL).astype(np.float32)
             states = np.stack([self._vad.initial_state()] * len(streams))
-        else:
-            probabilities, states = answer
         for stream, window, probability, state in zip(streams, windows, probabilities.tolist(), states, strict=True):
             stream.state = state
             try:
@@ -111,7 +114,7 @@ class BatchedVadService:
                 # The boundary between calls: a listener that raises takes no other stream along.
                 log.exception("a listener of voice activity failed")
 
-    def _failed(self, failure: BaseException) -> None:
+    def _failed(self, failure: Exception) -> None:
         self.failures += 1
         log.error(
             "voice activity detection failed; judging by level",
