@@ -85,6 +85,7 @@ class RtpAudio:
         "_digits",
         "_emitted_frames",
         "_ended",
+        "_heard_type",
         "_last_tick",
         "_latch",
         "_listener",
@@ -161,6 +162,7 @@ class RtpAudio:
         self._window_end = 0.0
         self._codecs: list[str] = []
         self._receives: Mapping[int, str] = {}
+        self._heard_type: int | None = None
         self._other_codec: str | None = None
 
         self._listener: Callable[[Frame], None] | None = None
@@ -252,6 +254,7 @@ class RtpAudio:
             self._latch = Latch(None, now, learn=True)
         event = target.telephone_event if target.receives_events is None else target.receives_events
         self._receives = receives
+        self._heard_type = None
         payloads = {COMFORT_NOISE_TYPE: PayloadKind.COMFORT_NOISE, **dict.fromkeys(receives, PayloadKind.AUDIO)}
         if event is not None:
             payloads[event] = PayloadKind.EVENT
@@ -445,7 +448,9 @@ class RtpAudio:
     def _take_rtp(self, data: bytes, source: Address, now: float) -> None:
         if self._stop is None or self._ended:
             return
-        if self._latch.excludes(source):
+        latch = self._latch
+        known = source == latch.source
+        if not known and latch.excludes(source):
             self._strangers += 1
             return
         if self._rtcp_mux and is_rtcp(data):
@@ -459,12 +464,11 @@ class RtpAudio:
             if packet.payload_type not in self._session.payloads:
                 self._session.unknown += 1
                 return
-            if not self._latch.accepts(source, packet, now):
+            if not known and not latch.accepts(source, packet, now):
                 self._strangers += 1
                 return
             self._alive(now)
-            codec = self._receives.get(packet.payload_type)
-            if codec is not None and codec != self._receiver.codec.name and not self._follows(codec):
+            if packet.payload_type != self._heard_type and not self._follows(packet.payload_type):
                 return
             digits = self._receiver.push(packet, now)
             if digits:
@@ -486,13 +490,20 @@ class RtpAudio:
             return
         self._alive(now)
 
-    def _follows(self, codec: str) -> bool:
+    def _follows(self, payload_type: int) -> bool:
         """Takes up another codec of those agreed on at its second packet: one alone may have been overtaken."""
+        codec = self._receives.get(payload_type)
+        if codec is None:  # no audio
+            return True
+        if codec == self._receiver.codec.name:
+            self._heard_type = payload_type
+            return True
         if self._other_codec != codec:
             self._other_codec = codec
             return False
         self._other_codec = None
         self._receiver.codec = make_codec(codec)
+        self._heard_type = payload_type
         return True
 
     def _alive(self, now: float) -> None:

@@ -62,11 +62,11 @@ class Ear:
         """Takes in the next frame; dropped while closed."""
         if self._stream is None:
             return
-        self._now = frame.end
-        self._wire_offset = self._clock.now() - self._port.input_delay - frame.end
+        self._now = end = frame.end
+        self._wire_offset = self._clock.now() - self._port.input_delay - end
         self._frames.append(frame)
         if not self._keeping:
-            self._forget(frame.end - self._keep)
+            self._forget(end - self._keep)
         self._stream.push(frame)
 
     def wire_time(self, media_time: float) -> float:

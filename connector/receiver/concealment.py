@@ -26,6 +26,8 @@ STEADY = 0.02
 """A loss is filled at full level so long, seconds."""
 FADED = 0.12
 """A loss is silent from here on, seconds: a longer one is no longer a glitch in speech, it is the end of it."""
+RING_OUT = 0.005
+"""What is known to end (a key displaces it) is silent after this time, seconds."""
 CROSSFADE = 0.0025
 """What was made up is blended into the next good samples over this time, seconds."""
 
@@ -52,6 +54,14 @@ class Concealment:
             return np.zeros(count, np.int16)
         samples: Samples = self._made_up(count, past).astype(np.int16)
         self.made_up += count
+        return samples
+
+    def ring_out(self, count: int, past: Callable[[], Samples]) -> Samples:
+        """Makes up `count` samples of audio that has ended: just enough of it not to click."""
+        length = min(count, round(RING_OUT * self._rate))
+        samples = np.zeros(count, np.int16)
+        samples[:length] = self._made_up(length, past) * (1 - np.arange(1, length + 1) / length)
+        self.fade()
         return samples
 
     def bridge(self, count: int, past: Callable[[], Samples], following: Samples) -> Samples:

@@ -221,7 +221,8 @@ class ReceivePath:
             return None
         following = None if concealment.faded else self.jitter_buffer.take_following()
         if following is None:
-            fifo.append(concealment.conceal(count, self._past))
+            made_up = concealment.ring_out if self._events.pressed and not concealment.faded else concealment.conceal
+            fifo.append(made_up(count, self._past))
             return None
         recovered = self._redundant.recover(following.payload, count) if self._redundant is not None else None
         samples = self._decode(following)

@@ -102,6 +102,11 @@ class EventReceiver:
             timestamp <= self._segment or timestamp in (self._end, self._segment + LONGEST)
         )
 
+    @property
+    def pressed(self) -> bool:
+        """Whether a key is held, as far as is known: nobody sends audio meanwhile."""
+        return self._event is not None
+
     def tick(self) -> list[Digit]:
         """To be called once per frame; returns a press whose end was lost."""
         if self._event is None:

@@ -113,8 +113,6 @@ class MediaSocket(UdpSocket):
 
     def hand_on(self, received: Received, now: float, epoch: float) -> None:
         """Hands on a datagram. `epoch`: what added to the kernel's wall time gives clock time."""
-        if self.closed:  # by what an earlier one has brought
-            return
         data, ancillary, _, source = received
         seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
         arrival = seconds + nanoseconds * 1e-9 + epoch
@@ -136,5 +134,10 @@ class MediaSocket(UdpSocket):
     def close(self) -> None:
         """Stops reading and frees the port. Idempotent."""
         if not self.closed:
+            self._on_datagram = _ignore  # what was read before
             self._sockets.remove(self._socket.fileno())
             self._socket.close()
+
+
+def _ignore(data: bytes, source: Address, arrival: float) -> None:
+    """Nobody listens any more."""

@@ -129,6 +129,28 @@ def test_a_key_is_one_digit_and_leaves_no_sound() -> None:
     assert digits == [Digit("5", 0.1)]
 
 
+def test_what_a_key_displaces_rings_out_at_once_instead_of_being_made_up_for_long() -> None:
+    path = make_path()
+    packets = list(rtp_stream(tone(200, 0.5, level=0.5)))
+    keys = EventSender(8000)
+    keys.queue("3")
+    heard = []
+    for tick, packet in enumerate(packets):
+        path.push(packet, tick * 0.02)
+        heard.append(path.pull(tick * 0.02).frame.samples)
+    last = packets[-1]
+    for tick in range(len(packets), len(packets) + 7):
+        key = keys.next()
+        assert key is not None
+        number = tick - len(packets) + 1
+        sequence, timestamp = last.sequence + number, last.timestamp + number * FRAME - key.offset
+        path.push(RtpPacket(101, sequence, timestamp, last.ssrc, key.payload, key.marker), tick * 0.02)
+        heard.append(path.pull(tick * 0.02).frame.samples)
+    audible = np.flatnonzero(np.abs(np.concatenate(heard)) > 100)
+    assert audible[-1] <= len(packets) * FRAME + FRAME + 40 + path.delay * 8000
+    assert steepest(np.concatenate(heard)) < 4000
+
+
 def test_a_new_source_is_heard_from_its_second_packet_on() -> None:
     path = make_path()
     before = list(rtp_stream(tone(440, 0.5)))
