@@ -15,7 +15,7 @@ from connector.leg.rtp_audio import MediaTarget, RtpAudio
 from connector.leg.sip_socket import mapped, unmapped
 from connector.udp.ports import PortPool
 from connector.udp.ticker import Ticker
-from tests.fakes.audio import hears, rtp_stream, tone
+from tests.fakes.audio import hears, level_db, rtp_stream, tone
 from tests.fakes.clock import LoopClock, virtual_time
 from tests.fakes.rtp_peer import RtpPeer
 from tests.fakes.sip import facing, running, sdp
@@ -123,5 +123,6 @@ async def test_a_phone_behind_a_nat_is_heard_where_the_configuration_says_that_t
         port = int(phone.last_body.partition("m=audio ")[2].split()[0])
         with RtpPeer() as outside:
             await outside.stream(rtp_stream(tone(440, 1.2)), ("127.0.0.1", port), LoopClock())
-            assert hears(np.concatenate(heard[-20:]), 440) is nat
+            # In real time, so that a busy machine may stretch the tone: it is heard, or nothing is.
+            assert (level_db(np.concatenate(heard[-20:])) > -40) is nat
             assert bool(outside.packets()) is nat
