@@ -54,19 +54,6 @@ class Queue:
     dropped: int
 
 
-def family(root: int) -> list[int]:
-    """`root` and its living descendants."""
-    found: list[int] = []
-    pending = [root]
-    while pending:
-        process = pending.pop()
-        found.append(process)
-        with suppress(OSError):  # it has just ended
-            for thread in (PROC / str(process) / "task").iterdir():
-                pending += map(int, (thread / "children").read_text().split())
-    return found
-
-
 def tasks(components: Mapping[str, Sequence[int]], roles: Mapping[int, str]) -> list[Task]:
     """Every thread of the components' processes. `roles`: what a thread is for, where its name does not tell."""
     found: list[Task] = []

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import aiohttp
 
-from bench.stack.processes import Footprint, family, footprint
+from bench.stack.processes import Footprint, footprint
 from bench.stack.verdict import GENERATOR
 from connector import config
 from connector.app import SystemClock
+from connector.cli.bench.media.processes import family
 from connector.config.model import Settings, split_address
 from connector.errors import MiError, StackError
 from connector.stack.components import components, opensips_of

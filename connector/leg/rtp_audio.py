@@ -445,7 +445,7 @@ class RtpAudio:
 
     # ---------------------------------------------------------------------------- packets
 
-    def _take_rtp(self, data: bytes, source: Address, now: float) -> None:
+    def _take_rtp(self, data: bytes, source: Address, arrival: float) -> None:
         if self._stop is None or self._ended:
             return
         latch = self._latch
@@ -455,7 +455,7 @@ class RtpAudio:
             return
         if self._rtcp_mux and is_rtcp(data):
             if source == self._latch.destination:
-                self._take_control(data, now)
+                self._take_control(data, arrival)
             else:
                 self._strangers += 1
             return
@@ -464,31 +464,31 @@ class RtpAudio:
             if packet.payload_type not in self._session.payloads:
                 self._session.unknown += 1
                 return
-            if not known and not latch.accepts(source, packet, now):
+            if not known and not latch.accepts(source, packet, arrival):
                 self._strangers += 1
                 return
-            self._alive(now)
+            self._alive(arrival)
             if packet.payload_type != self._heard_type and not self._follows(packet.payload_type):
                 return
-            digits = self._receiver.push(packet, now)
+            digits = self._receiver.push(packet, arrival)
             if digits:
                 self._digits += digits
         except RtpError:
             self._malformed += 1
 
-    def _take_rtcp(self, data: bytes, source: Address, now: float) -> None:
+    def _take_rtcp(self, data: bytes, source: Address, arrival: float) -> None:
         if not self._latch.accepts_control(source, self._target.rtcp_port):
             self._strangers += 1
             return
-        self._take_control(data, now)
+        self._take_control(data, arrival)
 
-    def _take_control(self, data: bytes, now: float) -> None:
+    def _take_control(self, data: bytes, arrival: float) -> None:
         try:
-            self._reporter.receive(data, now)
+            self._reporter.receive(data, arrival)
         except RtpError:
             self._malformed += 1
             return
-        self._alive(now)
+        self._alive(arrival)
 
     def _follows(self, payload_type: int) -> bool:
         """Takes up another codec of those agreed on at its second packet: one alone may have been overtaken."""
@@ -506,8 +506,8 @@ class RtpAudio:
         self._heard_type = payload_type
         return True
 
-    def _alive(self, now: float) -> None:
-        self.heard = self._quiet_since = now
+    def _alive(self, arrival: float) -> None:
+        self.heard = self._quiet_since = arrival
         self._timed_out = False
 
     # ---------------------------------------------------------------------------- ticks
