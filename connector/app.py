@@ -20,6 +20,7 @@ from connector.config import engine_descriptors
 from connector.config.model import Flavor, Settings
 from connector.errors import Overloaded
 from connector.host import BatchedAudioService, BatchedVadService, LocalEngineHost
+from connector.host.priority import put_thread_first
 from connector.interfaces import (
     Action,
     AudioPort,
@@ -73,13 +74,15 @@ class SystemClock:
 
 
 def settle() -> None:
-    """Has the garbage collector leave alone what is loaded by now.
+    """Has packets go before all else. For a process that serves calls and nothing else, once everything is started.
 
-    A look through all of it takes up to 100 ms, in which no packet leaves. For a process that
-    serves calls and nothing else, once everything is started.
+    The garbage collector leaves alone what is loaded by now: a look through all of it takes up to 100 ms, in which no
+    packet leaves. The calling thread, which is the event loop's, goes before others where that is permitted.
     """
     gc.collect()
     gc.freeze()
+    if not put_thread_first():
+        log.info("packets wait for whatever else wants their core: a nice value of -11 is not permitted (RLIMIT_NICE)")
 
 
 class App:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
@@ -11,7 +12,7 @@ from connector.rtp.packet import RtpPacket
 from connector.udp.control import BATCH, ControlSocket
 from connector.udp.latch import GRACE_SECONDS, PROBATION, Address, Latch, Trust
 from connector.udp.ports import QUARANTINE_SECONDS, PortPool
-from connector.udp.ticker import CATCH_UP, Schedule, Ticker
+from connector.udp.ticker import CATCH_UP, Evenness, Schedule, Ticker
 from tests.fakes.clock import LoopClock, virtual_time
 
 # ------------------------------------------------------------------------------------ schedule
@@ -89,6 +90,57 @@ async def test_a_callback_that_raises_is_removed_and_the_others_go_on() -> None:
     await asyncio.wait({task})
     assert [type(error) for error in failures] == [KeyError]
     assert len(ticks) == 3
+
+
+def test_packets_leave_when_nearly_all_ticks_have_made_theirs() -> None:
+    evenness, draw = Evenness(), random.Random(1)
+    for _ in range(5000):
+        evenness.take(draw.uniform(0.001, 0.003))
+    assert evenness.seconds == pytest.approx(0.003, abs=0.0002)
+    for _ in range(5000):
+        evenness.take(1.0)
+    assert evenness.seconds == Evenness.MOST_SECONDS
+    for _ in range(10_000):
+        evenness.take(0.0)
+    assert evenness.seconds == 0.0
+
+
+class LaboriousClock:
+    """Time passes by work and by waiting alone; it is up after 20 s."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        await self.sleep_until(self.time + seconds)
+
+    async def sleep_until(self, at: float) -> None:
+        self.time = max(self.time, at)
+        if self.time > 20:
+            raise asyncio.CancelledError
+
+
+async def test_packets_leave_evenly_however_unevenly_they_are_made() -> None:
+    clock, draw = LaboriousClock(), random.Random(1)
+    ticker = Ticker(clock)
+    sent: list[float] = []
+
+    def make(due: float) -> None:
+        clock.time += draw.uniform(0.001, 0.003)
+
+    ticker.add(make, first=True)
+    ticker.add(lambda due: sent.append(ticker.sent_at - due))
+    with pytest.raises(asyncio.CancelledError):
+        await ticker.run()
+    assert len(sent) == pytest.approx(1000, abs=2)
+    later = sorted(sent[100:])
+    assert later[-1] - later[0] < 0.0004
 
 
 @virtual_time
