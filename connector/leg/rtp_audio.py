@@ -419,9 +419,9 @@ class RtpAudio:
         """Emits silence until `resume` (or `clear`, which ends a pause too)."""
         self._sender.playout.pause()
 
-    def resume(self) -> None:
-        """Goes on where `pause` stopped."""
-        self._sender.playout.resume()
+    def resume(self, back: float = 0.0) -> None:
+        """Goes on where `pause` stopped, or at most `back` seconds earlier, where a word begins."""
+        self._sender.playout.resume(back)
 
     def clear(self) -> Position:
         """Drops what has not been emitted and makes the current generation stale; returns what was heard of it."""

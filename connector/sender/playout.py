@@ -10,6 +10,7 @@ from connector.audio import Audio, Samples
 from connector.codec.fifo import SampleFifo
 from connector.codec.resample import Resampler, resample
 from connector.interfaces import Position
+from connector.sender.resumption import resumption
 
 FADE_SECONDS = 0.005
 """Speech that is cut off fades out over this time instead of clicking, and comes back so after a pause."""
@@ -19,8 +20,11 @@ ABRUPT = 328
 """Speech that begins or ends louder than this (1 % of full scale) would click, and is faded, too."""
 POSITION_RATE = 48_000
 """Positions count whole parts of this, Hz, so that a change of rate in mid-call loses none."""
-LEAD = 50
-"""A stretch that changes its rate looks back at 1/LEAD s of what was heard: more than any filter's length."""
+BACK_SECONDS = 0.6
+"""After a pause, no more than this is heard again."""
+LEAD_SECONDS = 0.02
+"""A stretch that is converted anew begins so much before the place it goes on from: more than any filter's length."""
+KEPT_SECONDS = BACK_SECONDS + FADE_SECONDS + 2 * LEAD_SECONDS
 NOTHING: Samples = np.empty(0, np.int16)
 
 
@@ -37,8 +41,10 @@ class _Stretch:
         self._pieces: deque[Samples] = deque()
         self._piece: Samples = NOTHING
         self._used = 0
-        """Samples of `_piece` that were converted; `_before` ends where `_piece` begins."""
-        self._before: Samples = NOTHING
+        """Samples of `_piece` that were converted; the last of `_past` ends where `_piece` begins."""
+        self._past: deque[Samples] = deque()
+        self._passed = 0
+        """Samples of `_past`."""
         self._fed = 0
         """Samples converted since the rate is what it is, and `_taken`: what was taken of the result."""
         self._taken = 0
@@ -87,14 +93,46 @@ class _Stretch:
 
     def retarget(self, target: int) -> None:
         """Goes on at another rate from the very place that was reached."""
-        # Convert again from a little before that place, so that the filter has its past, and drop what was heard.
-        reached = self._taken * self.source // self._target
-        start = max(0, reached - self.source // LEAD)
-        used = np.concatenate((self._before, self._piece[: self._used]))
+        past = self._remembered()
+        self._go_on(past, self._reached(past), target)
+
+    def go_back(self, faded: float, back: float) -> float:
+        """Goes on `faded` seconds before the place that was reached, or up to `back` more, where a word begins.
+
+        Returns how far it went, seconds.
+        """
+        past = self._remembered()
+        reached = self._reached(past)
+        end = max(0, reached - round(faded * self.source))
+        begin = max(0, end - round(min(back, BACK_SECONDS) * self.source))
+        place = begin + resumption(past[begin:end], self.source) if begin < end else end
+        self._go_on(past, place, self._target)
+        return (reached - place) / self.source
+
+    @property
+    def _kept(self) -> int:
+        """How many converted samples are remembered: what may be heard again, with the fade and the lead before it."""
+        # What is converted and not taken yet lies behind them.
+        return round(KEPT_SECONDS * self.source) + len(self._ready) * self.source // self._target
+
+    def _remembered(self) -> Samples:
+        """The last of what was converted."""
+        used = self._piece[max(0, self._used - self._kept) : self._used]
+        return np.concatenate((*self._past, used)) if len(used) == self._used else used
+
+    def _reached(self, past: Samples) -> int:
+        """The place in `past` up to which it was taken."""
+        return max(0, len(past) - self._fed + self._taken * self.source // self._target)
+
+    def _go_on(self, past: Samples, place: int, target: int) -> None:
+        """Converts from `place` in `past` on."""
+        # Begin a little before that place, so that the filter has its past, and drop what that makes.
+        start = max(0, place - round(LEAD_SECONDS * self.source))
         rest = self._piece[self._used :]
-        self._pieces.extendleft(piece for piece in (rest, used[len(used) - self._fed + start :]) if len(piece))
-        self._before, self._piece, self._used = NOTHING, NOTHING, 0
-        self._fed, self._taken = 0, round((reached - start) * target / self.source)
+        self._pieces.extendleft(piece for piece in (rest, past[start:]) if len(piece))
+        self._past, self._passed = deque((past[:start],)), start
+        self._piece, self._used = NOTHING, 0
+        self._fed, self._taken = 0, round((place - start) * target / self.source)
         self._repeated = self._taken
         self._begin(target)
 
@@ -103,10 +141,11 @@ class _Stretch:
         while self._used == len(self._piece):
             if not self._pieces:
                 return False
-            # As much of the past as `retarget` looks back: what is converted and not taken yet, too.
-            kept = 2 * self.source // LEAD + len(self._ready) * self.source // self._target
-            past = self._piece if len(self._piece) >= kept else np.concatenate((self._before, self._piece))
-            self._before = past[-kept:]
+            kept = self._kept
+            self._past.append(self._piece if self._used <= kept else self._piece[-kept:])
+            self._passed += len(self._past[-1])
+            while self._passed - len(self._past[0]) >= kept:
+                self._passed -= len(self._past.popleft())
             self._piece, self._used = self._pieces.popleft(), 0
         return True
 
@@ -151,11 +190,25 @@ class _Generation:
         self.finished = True
         self._close()
 
+    def end(self) -> None:
+        """Nothing more of it is emitted."""
+        self.over = True
+        self._stretches.clear()
+
     def retarget(self, rate: int) -> None:
         """Goes on at another rate of the wire."""
         self._retarget(rate)
         for stretch in self._stretches:
             stretch.retarget(rate)
+
+    def go_back(self, faded: float, back: float) -> None:
+        """Goes on `faded` seconds before the place that was reached, or up to `back` more, where a word begins.
+
+        A stretch of another rate is another voice's, or another engine's: its begin is a word's.
+        """
+        if self._stretches:
+            gone = self._stretches[0].go_back(faded, back)
+            self._emitted = max(0, self._emitted - round(gone * POSITION_RATE))
 
     def prepare(self, count: int) -> int:
         """Converts until `count` samples are ready, if there are so many; how many are."""
@@ -208,6 +261,8 @@ class Playout:
         self._lowest: int | None = None
         self._over: dict[int, Position] = {}
         self._paused = False
+        self._faded = 0.0
+        """Seconds of speech that faded out when the pause began."""
         self._starved = False
         """Speech ran out in the midst of a generation."""
         self._sounding: Samples | None = None
@@ -254,11 +309,19 @@ class Playout:
 
     def pause(self) -> None:
         """Silence until `resume` or `clear`."""
-        self._cut()
-        self._paused = True
+        if not self._paused:
+            self._faded = self._cut()
+            self._paused = True
 
-    def resume(self) -> None:
-        """Goes on where `pause` stopped."""
+    def resume(self, back: float = 0.0) -> None:
+        """Goes on where `pause` stopped: what faded out then fades in.
+
+        `back`: or at most so many seconds earlier, no more than 0.6, where the word begins in which it paused, or at
+        the quietest place; the position goes back with it. What was emitted whole is over, and stays so.
+        """
+        current = self._current
+        if self._paused and current is not None and not current.over:
+            current.go_back(self._faded, back)
         self._paused = False
 
     def clear(self) -> Position:
@@ -331,22 +394,28 @@ class Playout:
             self._end(self._current)
 
     def _end(self, generation: _Generation) -> None:
-        generation.over = True
+        generation.end()
         self._over[generation.number] = generation.position
         self._rising = self._starved = False
 
-    def _cut(self) -> None:
-        """Lets speech that is sounding fade out, with what would have come next where that is there."""
+    def _cut(self) -> float:
+        """Lets speech that is sounding fade out, with what would have come next where that is there.
+
+        Returns how much of that was taken, seconds.
+        """
         current = self._current
         if current is None or self._sounding is None:
-            return
+            return 0.0
         if current.prepare(self._fade) < self._fade:
             self._ring_out()
+            taken = 0.0
         else:
             rest = current.take(self._fade)
             self._tail = np.rint(rest * np.linspace(1.0, 0.0, len(rest))).astype(np.int16)
+            taken = FADE_SECONDS
         self._sounding = None
         self._rising = True
+        return taken
 
     def _ring_out(self) -> None:
         """Lets speech that stopped at once fade out, by what was heard of it."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from connector.audio import Audio, Samples
 from connector.sender.playout import Playout
@@ -66,7 +67,8 @@ def test_speech_of_the_wires_rate_leaves_untouched(sizes: list[int], source: int
 calls = st.one_of(
     st.tuples(st.just("write"), st.integers(1, 4), st.integers(0, 1500), st.sampled_from(RATES)),
     st.tuples(st.just("finish"), st.integers(1, 4)),
-    st.tuples(st.sampled_from(["pause", "resume", "clear"])),
+    st.tuples(st.sampled_from(["pause", "clear"])),
+    st.tuples(st.just("resume"), st.floats(0.0, 0.8)),
     st.tuples(st.just("rate"), wire),
     st.tuples(st.just("pull"), st.integers(1, 6)),
 )
@@ -75,7 +77,10 @@ calls = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(calls, max_size=60))
 def test_any_calls_in_any_order_keep_the_account_and_never_click(plan: list[tuple[Any, ...]]) -> None:
-    """Each generation's position only grows, to no more than was written of it, and no two samples lie far apart."""
+    """A generation's position grows, to no more than was written of it, and no two samples lie far apart.
+
+    It goes back in `resume` alone, by no more than it may.
+    """
     playout = Playout(8000)
     written: dict[int, float] = {}
     rates: dict[int, int] = {}
@@ -100,18 +105,87 @@ def test_any_calls_in_any_order_keep_the_account_and_never_click(plan: list[tupl
                 steps = np.abs(np.diff(samples, prepend=last).astype(np.int32))
                 assert steps.max() < 3000, "a click would be as high as the tone, 8192"
                 last = int(samples[-1])
-        elif name == "finish":
-            playout.finish(*values)
         else:
-            getattr(playout, name)()
+            getattr(playout, name)(*values)
         now = playout.position
+        back = min(values[0], 0.6) + 0.0051 if name == "resume" else 0.0
         assert now.generation > position.generation or (
-            now.generation == position.generation and now.seconds >= position.seconds
+            now.generation == position.generation and now.seconds >= position.seconds - back
         )
         position = now
         assert position.seconds <= written.get(position.generation, 0.0) + 0.001
         over = playout.over(position.generation)
         assert over is None or over == position or not written
+
+
+STEEP = 16_000
+"""How much the wave that says what time it is goes up or down in a second."""
+
+hand_calls = st.one_of(
+    st.tuples(st.just("write"), st.integers(1, 6000)),
+    st.tuples(st.sampled_from(["pause", "pause", "finish"])),
+    st.tuples(st.just("resume"), st.floats(0.0, 0.8)),
+    st.tuples(st.just("rate"), wire),
+    st.tuples(st.just("pull"), st.integers(1, 12)),
+)
+
+
+def hand(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A wave up and down whose value says what time it is, of 4 s."""
+    return STEEP * (1 - np.abs(moments % 4 - 2))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(RATES), st.lists(hand_calls, max_size=40))
+def test_all_is_heard_in_order_from_the_place_where_a_pause_ended(source: int, plan: list[tuple[Any, ...]]) -> None:
+    """Each sample is of the moment that the position says: none is lost, and what was gone back is heard again."""
+    playout = Playout(8000)
+    written = 0
+    paused, finished, fading = False, False, True
+
+    def pull() -> None:
+        nonlocal fading
+        count = playout.rate // 50
+        begin = playout.position.seconds
+        frame = playout.pull(count)
+        going = playout.position.seconds > begin
+        assert not (paused and going)
+        if going:
+            assert frame is not None
+            assert playout.position.seconds == pytest.approx(min(begin + 0.02, written / source))
+            first = count // 4 if fading else 0
+            last = max(0, min(count, int((written / source - begin - 0.002) * playout.rate)))
+            wanted = hand(begin + np.arange(count) / playout.rate)
+            # Resampling rounds speech off where it begins and ends: 2 ms.
+            first = max(first, int((0.002 - begin) * playout.rate) + 1)
+            assert np.abs(frame - wanted)[first:last].max(initial=0) < 0.0005 * STEEP
+        fading = not going
+
+    for name, *values in plan:
+        if name == "write":
+            (count,) = values
+            samples = np.rint(hand(np.arange(written, written + count) / source)).astype(np.int16)
+            playout.write(1, Audio(samples, source))
+            written += 0 if finished else count
+        elif name == "rate":
+            (playout.rate,) = values
+        elif name == "pull":
+            for _ in range(values[0]):
+                pull()
+        elif name == "finish":
+            playout.finish(1)
+            finished = True
+        else:
+            getattr(playout, name)(*values)
+            paused = name == "pause"
+            fading = True
+    playout.resume()
+    paused = False
+    fading = True
+    playout.finish(1)
+    while (over := playout.over(1)) is None:
+        pull()
+    assert over.seconds == pytest.approx(written / source, abs=0.0002 * len(plan))
 
 
 @pytest.mark.parametrize("source", RATES)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from connector.audio import Audio, Samples
+from connector.codec.resample import resample
 from connector.interfaces import Position
 from connector.sender.playout import Playout
 from tests.fakes.audio import FRAME, hears, level_db, tone
@@ -144,9 +145,119 @@ def test_a_pause_keeps_what_was_written() -> None:
     heard = playout.position.seconds
     assert heard == pytest.approx(0.045)
     playout.resume()
+    assert playout.position.seconds == pytest.approx(0.04), "what faded out fades in: none of it is lost"
     rest = pulled(playout, 2)
-    assert abs(rest[:4]).max() < abs(speech[360:364]).max() / 4  # it fades in as it faded out
-    assert np.array_equal(rest[40:], speech[400 : 360 + 2 * FRAME])
+    assert abs(rest[:4]).max() < abs(speech[320:330]).max() / 4
+    assert np.array_equal(rest[40:], speech[360 : 320 + 2 * FRAME])
+
+
+def spoken(words: list[tuple[float, float]], rate: int = 8000) -> Audio:
+    """Words of 150 Hz, each (seconds of silence before it, its seconds)."""
+    pieces = []
+    for gap, seconds in words:
+        pieces += [np.zeros(round(gap * rate), np.int16), tone(150, seconds, rate).samples]
+    return Audio(np.concatenate(pieces), rate)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 24_000])
+@pytest.mark.parametrize("size", [0.02, 0.05, 9.0])
+def test_a_word_that_was_cut_off_is_heard_again_from_its_begin(rate: int, size: float) -> None:
+    playout = Playout(8000)
+    speech = spoken([(0.0, 0.3), (0.1, 0.3), (0.1, 0.5)], rate)
+    for piece in np.split(speech.samples, range(round(size * rate), len(speech.samples), round(size * rate))):
+        playout.write(1, Audio(piece, rate))
+    pulled(playout, 64)  # up to 1.28 s; the third word began at 0.8 s
+    playout.pause()
+    pulled(playout, 10)
+    playout.resume(back=0.6)
+    assert 0.77 <= playout.position.seconds <= 0.8
+    begin = round(playout.position.seconds * 8000)
+    playout.finish(1)
+    rest = pulled(playout, 30)
+    whole = resample(speech, 8000).samples
+    assert np.abs(rest[: len(whole) - begin].astype(int) - whole[begin:]).max() < 500
+    assert playout.over(1) == Position(1, pytest.approx(len(speech.samples) / rate))
+
+
+def test_speech_goes_back_no_further_than_it_may() -> None:
+    playout = Playout(8000)
+    playout.write(1, spoken([(0.0, 0.3), (0.1, 2.0)]))
+    pulled(playout, 60)
+    playout.pause()
+    playout.resume(back=0.2)
+    assert 1.0 <= playout.position.seconds <= 1.2
+    pulled(playout, 11)
+    playout.pause()
+    playout.resume(back=9.0)
+    assert playout.position.seconds >= 0.59
+
+
+def test_a_pause_between_two_words_hears_neither_again() -> None:
+    playout = Playout(8000)
+    playout.write(1, spoken([(0.0, 0.3), (0.2, 0.5)]))
+    pulled(playout, 20)
+    playout.pause()
+    playout.resume(back=0.5)
+    assert playout.position.seconds == pytest.approx(0.39, abs=0.011)
+
+
+def test_nothing_is_heard_again_of_an_older_reply_or_before_a_pause() -> None:
+    playout = Playout(8000)
+    playout.write(1, tone(150, 1.0))
+    pulled(playout, 20)
+    playout.resume(back=0.5)
+    assert playout.position == Position(1, 0.4)
+    playout.pause()
+    playout.write(2, tone(150, 1.0))
+    playout.resume(back=0.5)
+    assert playout.position == Position(2, 0.0)
+
+
+def test_what_was_emitted_whole_is_not_heard_again() -> None:
+    playout = Playout(8000)
+    playout.write(1, tone(150, 0.2))
+    playout.finish(1)
+    pulled(playout, 11)
+    over = playout.over(1)
+    playout.pause()
+    playout.resume(back=0.5)
+    assert playout.over(1) == playout.position == over == Position(1, 0.2)
+    assert not pulled(playout, 3).any()
+
+
+def test_the_word_is_heard_again_at_the_rate_that_was_agreed_on_during_the_pause() -> None:
+    playout = Playout(8000)
+    playout.write(1, spoken([(0.0, 0.3), (0.1, 0.6)], 24_000))
+    pulled(playout, 30)
+    playout.pause()
+    pulled(playout, 1)
+    playout.rate = 16_000
+    playout.resume(back=0.5)
+    begin = playout.position.seconds
+    assert 0.37 <= begin <= 0.4
+    heard = np.concatenate([frame for _ in range(20) if (frame := playout.pull(320)) is not None])
+    assert hears(heard[round((0.41 - begin) * 16_000) :], 150, 16_000)
+
+
+def test_a_word_that_an_engine_was_late_with_is_heard_again() -> None:
+    playout = Playout(8000)
+    playout.write(1, spoken([(0.0, 0.3), (0.1, 0.2)]))
+    pulled(playout, 40)
+    playout.pause()
+    playout.resume(back=0.4)
+    assert 0.37 <= playout.position.seconds <= 0.4
+    assert level_db(pulled(playout, 5)) > -20
+
+
+def test_clear_in_a_pause_says_what_was_heard_until_it_began() -> None:
+    playout = Playout(8000)
+    playout.write(1, tone(150, 1.0))
+    pulled(playout, 10)
+    playout.pause()
+    pulled(playout, 10)
+    assert playout.clear() == Position(1, pytest.approx(0.205))
+    playout.resume(back=0.5)
+    assert not pulled(playout, 3).any()
 
 
 def test_clear_ends_a_pause_so_that_the_next_reply_is_heard() -> None:

@@ -102,7 +102,8 @@ class PjsuaPort:
     def pause(self) -> None:
         self._paused = True
 
-    def resume(self) -> None:
+    def resume(self, back: float = 0.0) -> None:
+        # What PJSIP was given is gone: no word is heard again.
         self._paused = False
         self._push()
 

@@ -155,7 +155,7 @@ class Residue:
 
 @dataclass(frozen=True, slots=True)
 class Churn:
-    """Many short calls: what they left behind. `kib_per_call`: of the second half, which finds caches filled."""
+    """Many short calls: what they left behind. `kib_per_call`: of the second half, median of its fifths."""
 
     calls: int
     seconds: float
