@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import audioop
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +25,12 @@ FALLBACK_LEVEL = 0.02
 
 FULL_SCALE = 32768.0
 
+INAUDIBLE = 100
+"""A window whose loudest sample (of ±32768) is below this, -50 dBFS, is no speech, and no engine is asked."""
+
+PAUSE_WINDOWS = 8
+"""After so many of them in a row (a quarter of a second) the engine forgets what it heard before."""
+
 log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
@@ -40,7 +47,7 @@ class BatchedVadService:
 
     A stream's full windows wait until the engine is free; then one window of every waiting stream
     goes as one batch, and meanwhile the next gathers. So the engine is never called twice at once,
-    the batch grows with the load, and each stream's windows stay in order.
+    the batch grows with the load, and each stream's windows stay in order. What is inaudible is no work for it.
 
     Where the engine fails, no stream falls silent: the batch's windows are judged by their level
     alone, their streams' states begin anew, `failures` counts it, and the next batch tries the
@@ -90,8 +97,21 @@ class BatchedVadService:
             for stream in streams:
                 if stream.waiting:
                     self._streams[stream] = None
-            await self._judge(streams, windows)
+            audible = [pair for pair in zip(streams, windows, strict=True) if not self._is_pause(*pair)]
+            if audible:
+                await self._judge([stream for stream, _ in audible], [window for _, window in audible])
         self._work = None
+
+    def _is_pause(self, stream: _Stream, window: _Window) -> bool:
+        """Whether there is nothing to judge in `window`; if so, that is delivered."""
+        if audioop.max(window.samples.data, 2) >= INAUDIBLE:
+            stream.pauses = 0
+            return False
+        stream.pauses += 1
+        if stream.pauses == PAUSE_WINDOWS:
+            stream.state = self._vad.initial_state()
+        self._deliver(stream, window, 0.0)
+        return True
 
     async def _judge(self, streams: list[_Stream], windows: list[_Window]) -> None:
         batch = np.stack([window.samples for window in windows]).astype(np.float32)
@@ -108,11 +128,14 @@ class BatchedVadService:
             states = np.stack([self._vad.initial_state()] * len(streams))
         for stream, window, probability, state in zip(streams, windows, probabilities.tolist(), states, strict=True):
             stream.state = state
-            try:
-                stream.deliver(window.end, probability)
-            except Exception:
-                # The boundary between calls: a listener that raises takes no other stream along.
-                log.exception("a listener of voice activity failed")
+            self._deliver(stream, window, probability)
+
+    def _deliver(self, stream: _Stream, window: _Window, probability: float) -> None:
+        try:
+            stream.deliver(window.end, probability)
+        except Exception:
+            # The boundary between calls: a listener that raises takes no other stream along.
+            log.exception("a listener of voice activity failed")
 
     def _failed(self, failure: Exception) -> None:
         self.failures += 1
@@ -136,6 +159,8 @@ class _Stream:
         self._resampler: tuple[int, Resampler] | None = None
         self._closed = False
         self.state = vad.initial_state()
+        self.pauses = 0
+        """Inaudible windows in a row until now."""
         self.waiting: deque[_Window] = deque()
 
     def push(self, frame: Frame) -> None:

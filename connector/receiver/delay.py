@@ -18,7 +18,12 @@ MEMORY_PACKETS = 500
 """How soon a packet is forgotten: by a factor e after so many more."""
 BUCKET_SECONDS = 0.002
 BUCKETS = 100
-"""What is later than 200 ms counts as so late: no delay of ours would be."""
+"""200 ms: no delay of ours is longer."""
+LONGEST_SECONDS = BUCKETS * BUCKET_SECONDS
+"""What comes later, and what had queued up behind it, was held up by an outage that no delay of ours could bridge: that
+does not make all that follows later."""
+BURST_SECONDS = 0.005
+"""Between two packets that had queued up."""
 START_SECONDS = 0.006
 """What a line is thought to need that has not been measured yet: as most do; the first late packets tell more."""
 START_WEIGHT = 0.02
@@ -44,6 +49,8 @@ class DelayEstimator:
         self._weight = 1.0
         self._growth = 1.0 + 1.0 / MEMORY_PACKETS
         self._review = REVIEW_PACKETS
+        self._outage = False
+        self._arrival = -inf
         self.restart()
 
     @property
@@ -64,8 +71,13 @@ class DelayEstimator:
             self._fastest = transit
             if transit < self.base:
                 self.base = transit
+        if transit - self.base >= LONGEST_SECONDS or (self._outage and arrival - self._arrival < BURST_SECONDS):
+            self._outage = True
+            self._arrival = arrival
+            return
+        self._outage = False
         bucket = int((transit - self.base) / BUCKET_SECONDS)
-        self._counts[bucket if bucket < BUCKETS else -1] += self._weight
+        self._counts[bucket] += self._weight
         self._total += self._weight
         self._weight *= self._growth
         self._review -= 1

@@ -31,7 +31,9 @@ STEP_SECONDS = 0.02
 """The most that one adjustment changes, beside the choice."""
 PATIENCE, URGENCY = (1.9, 500), (0.9, 25)
 """How alike both sides of a joint must be at first, and pulls after which any joint will do: 10 s; 0.5 s where packets
-are going to be late. Above 1, only a pause of speech will do."""
+are going to be late, or `MUCH_SECONDS` are to be made up. Above 1, only a pause of speech will do."""
+MUCH_SECONDS = 0.06
+"""So much delay more than is needed, an outage's leftover, is felt in every answer."""
 TRY_PULLS = 5
 """Between two looks for such a joint, unless packets are going to be late: a look costs as much as eight frames."""
 PAUSE_PULLS = 5
@@ -290,7 +292,7 @@ class ReceivePath:
         if self._tries <= 0:
             return
         buffer, rate = self.jitter_buffer, self._rate
-        urgent = buffer.wish > 0 and buffer.urgent
+        urgent = buffer.urgent if buffer.wish > 0 else -buffer.wish > MUCH_SECONDS * self._clock_rate
         if self._tries % TRY_PULLS and not urgent:
             return
         unit = max(1, rate // self._clock_rate)

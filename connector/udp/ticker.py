@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 CATCH_UP = 10
 """Ticks made up after a stall: 200 ms, what a usual jitter buffer bridges."""
 
-WORTH_WAITING_SECONDS = 0.0002
+WORTH_WAITING_SECONDS = 0.0005
 """Waiting costs a wake-up of the event loop."""
 
 Tick = Callable[[float], None]

@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import os
 import time
+from contextlib import suppress
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -25,19 +26,37 @@ class _Itimerspec(ctypes.Structure):
     _fields_ = (("interval", _Timespec), ("value", _Timespec))
 
 
-async def sleep_until(at: float) -> None:
-    """Returns at `at`, seconds of `time.monotonic`; at once where that has passed."""
-    loop = asyncio.get_running_loop()
-    timer = _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-    if timer < 0:
-        raise OSError(ctypes.get_errno(), "timerfd_create failed")
-    expired = asyncio.Event()
-    try:
-        loop.add_reader(timer, expired.set)
-        seconds, fraction = divmod(max(at, 1e-9), 1)  # a time of zero would disarm it
-        value = _Timespec(int(seconds), int(fraction * 1e9))
-        _libc.timerfd_settime(timer, _ABSOLUTE, ctypes.byref(_Itimerspec(_Timespec(), value)), None)
-        await expired.wait()
-    finally:
-        loop.remove_reader(timer)
-        os.close(timer)
+class Timer:
+    """One timer of the running loop, for one sleeper at a time. Raises `OSError` where the system has no more."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._time = _Itimerspec()
+        self._descriptor = _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._descriptor < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create failed")
+        self._loop.add_reader(self._descriptor, self._expired)
+
+    async def until(self, at: float) -> None:
+        """Returns at `at`, seconds of `time.monotonic`; at once where that has passed."""
+        seconds, fraction = divmod(max(at, 0.0), 1)
+        value = self._time.value
+        value.seconds = int(seconds)
+        value.nanoseconds = int(fraction * 1e9) or 1  # a time of zero would disarm it
+        waiter = self._waiter = self._loop.create_future()
+        _libc.timerfd_settime(self._descriptor, _ABSOLUTE, ctypes.byref(self._time), None)
+        await waiter
+
+    def close(self) -> None:
+        """Frees it."""
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+
+    def _expired(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._descriptor, 8)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from connector.app import SystemClock
 from connector.udp.latch import Address
 from connector.udp.media import EXPEDITED_FORWARDING, MOST, MediaSocket, MediaSockets
-from connector.udp.timer import sleep_until
+from connector.udp.timer import Timer
 
 
 class Inbox:
@@ -136,19 +137,24 @@ async def test_packets_are_marked_for_expedited_forwarding(address: str) -> None
 
 
 async def test_the_timer_never_returns_early_and_at_once_for_what_has_passed() -> None:
+    timer = Timer()
     begun = time.monotonic()
-    await sleep_until(begun + 0.0304)
+    await timer.until(begun + 0.0304)
     assert time.monotonic() >= begun + 0.0304
-    await sleep_until(begun)
-    await sleep_until(-1.0)
+    await timer.until(begun)
+    await timer.until(-1.0)
+    timer.close()
 
 
 async def test_a_cancelled_wait_leaves_no_descriptor_behind() -> None:
+    clock = SystemClock()
     with socket.socket() as probe:
         lowest = probe.fileno()
-    waiting = asyncio.create_task(sleep_until(time.monotonic() + 3600))
+    await clock.sleep_until(0.0)
+    sleepers = [asyncio.create_task(clock.sleep_until(time.monotonic() + 3600)) for _ in range(2)]
     await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.wait([waiting])
+    for sleeper in sleepers:
+        sleeper.cancel()
+    await asyncio.wait(sleepers)
     with socket.socket() as probe:
         assert probe.fileno() == lowest
