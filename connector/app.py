@@ -16,6 +16,7 @@ from typing import Any, Self, cast
 from connector.api import CallService, EngineReadiness, HttpApi, Metrics, Readiness
 from connector.call import Call, CallMonitor, Monitors, Plan, Pressure, Refusals, Registry
 from connector.call.engines import Engines, SharedEngine
+from connector.call.voices import Voices
 from connector.config import engine_descriptors
 from connector.config.model import Flavor, Settings
 from connector.errors import Overloaded
@@ -36,13 +37,14 @@ from connector.interfaces import (
     PipelineFactory,
     PipelineObserver,
     SpeechToText,
-    TextToSpeech,
+    TurnDetector,
     TurnRecord,
     Vad,
 )
 from connector.leg.embedded import EmbeddedEndpoint
 from connector.leg.endpoint import Endpoint
 from connector.leg.opensips import OpenSipsEndpoint, edge_uri
+from connector.pipeline import spoken
 from connector.pipeline.cascade import Cascade, CascadeEngines
 from connector.pipeline.echo import Echo
 from connector.pipeline.facts import personal
@@ -50,15 +52,19 @@ from connector.pipeline.processed import processed
 from connector.record import Archive, CallRecorder, Disk, FileCdrStore, Journals, load_format
 from connector.routing import Router
 from connector.sip.message import hostport
-from connector.udp import timer
 from connector.udp.ports import PortPool
 from connector.udp.ticker import Ticker
+from connector.udp.timer import Timer
 
 log = logging.getLogger(__name__)
 
 
 class SystemClock:
-    """The machine's time; `now` is what asyncio's event loop reads too."""
+    """The machine's time; `now` is what asyncio's event loop reads too. `sleep_until` is for one loop only."""
+
+    def __init__(self) -> None:
+        self._timers: list[Timer] = []
+        """Those that nobody waits for at present."""
 
     def now(self) -> float:
         return time.monotonic()
@@ -70,7 +76,13 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     async def sleep_until(self, at: float) -> None:
-        await timer.sleep_until(at)
+        timer = self._timers.pop() if self._timers else Timer()
+        try:
+            await timer.until(at)
+        except BaseException:
+            timer.close()
+            raise
+        self._timers.append(timer)
 
 
 def settle() -> None:
@@ -110,7 +122,9 @@ class App:
             engine_descriptors() if descriptors is None else descriptors,
             EngineContext(self._host, settings.models),
             self._clock,
+            report=lambda use: self._metrics.service(use),
         )
+        self._voices = Voices(self.flavors, self._engines, self._clock)
         self._vads: dict[SharedEngine, BatchedVadService] = {}
         self._processing: dict[SharedEngine, BatchedAudioService] = {}
         self._router = Router(settings)
@@ -173,6 +187,8 @@ class App:
             stack.push_async_callback(self._host.aclose)
             stack.push_async_callback(self._close_engines)
             self.ticker = Ticker(self._clock)
+            for flavor in self.flavors:
+                spoken.prepare(flavor.language)
             self._tick(stack)
             endpoint = self._make_endpoint()
             await endpoint.start()
@@ -183,6 +199,7 @@ class App:
             self._endpoint = endpoint
             log.info("listening", extra={"sip": _address(endpoint.local), "http": _address(self.http)})
             await self._engines.start(self.flavors)
+            _beside(stack, self._voices.prepare(), "voices")
             self._stack = stack.pop_all()
 
     async def drain(self, seconds: float) -> None:
@@ -279,12 +296,15 @@ class App:
 
     def _cascade_engines(self, flavor: Flavor) -> CascadeEngines:
         shared = {kind: self._engines.shared(choice) for kind, choice in flavor.engines.items()}
+        detector = shared.get(EngineKind.TURN_DETECTOR)
         # The configuration has checked that each engine is of the kind that its key names.
         return CascadeEngines(
             vad=self._vad(shared[EngineKind.VAD]),
             stt=cast(SpeechToText, shared[EngineKind.STT].engine),
             llm=cast(LanguageModel, shared[EngineKind.LLM].engine),
-            tts=cast(TextToSpeech, shared[EngineKind.TTS].engine),
+            tts=self._voices.of(shared[EngineKind.TTS]),
+            turn_detector=cast(TurnDetector, detector.engine) if detector is not None else None,
+            meters=self._engines.meters(flavor),
         )
 
     def _vad(self, shared: SharedEngine) -> BatchedVadService:

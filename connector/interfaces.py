@@ -109,8 +109,12 @@ class AudioPort(Protocol):
     def pause(self) -> None:
         """Emits silence until `resume` or `clear`; what was written stays."""
 
-    def resume(self) -> None:
-        """Goes on where `pause` stopped."""
+    def resume(self, back: float = 0.0) -> None:
+        """Goes on where `pause` stopped.
+
+        `back`: at most so many seconds earlier, where the word begins in which it paused (the quietest
+        place), so that the caller hears it whole. The position goes back with it.
+        """
 
     def clear(self) -> Position:
         """Drops what has not been emitted, makes the current generation stale and ends a pause.
@@ -287,9 +291,10 @@ class IntentMatched:
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """End the call once what was said has been heard."""
+    """End the call once what was said has been heard. `by`: who ends it, for the record."""
 
     reason: str = "completed"
+    by: Party = Party.AGENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +324,16 @@ class ResumeRecording:
 Action = HangUp | Transfer | SendDtmf | PauseRecording | ResumeRecording
 """What an engine may ask of the call."""
 
-ReplyEvent = TextDelta | IntentMatched | Action
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """What a reply cost, by the engine's own count: tokens of the request, and of the reply."""
+
+    prompt: int
+    completion: int
+
+
+ReplyEvent = TextDelta | IntentMatched | TokenUsage | Action
 
 
 class Role(Enum):
@@ -415,6 +429,17 @@ class Vad(Engine, Protocol):
         self, windows: NDArray[np.float32], states: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Speech probabilities (shape (B,), 0 to 1) of `windows` (shape (B, window), ±1.0) and the new states."""
+
+
+@runtime_checkable
+class TurnDetector(Engine, Protocol):
+    """Tells by how an utterance sounds whether the speaker has finished."""
+
+    async def probability(self, utterance: Audio) -> float:
+        """Probability, 0 to 1, that `utterance` (any rate; the engine resamples) is all that the speaker wants to say.
+
+        Of a long one the end counts. Raises `EngineError`. Cancelled before its turn has come, it is not computed.
+        """
 
 
 class VadStream(Protocol):
@@ -541,6 +566,7 @@ class EngineKind(Enum):
 
     AUDIO = "audio"
     VAD = "vad"
+    TURN_DETECTOR = "turn_detector"
     STT = "stt"
     LLM = "llm"
     TTS = "tts"
@@ -548,7 +574,7 @@ class EngineKind(Enum):
     @property
     def required(self) -> bool:
         """Whether a cascade cannot do without it."""
-        return self is not EngineKind.AUDIO
+        return self not in (EngineKind.AUDIO, EngineKind.TURN_DETECTOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -572,6 +598,8 @@ class EngineDescriptor:
 
     `load(options, context)` imports the packages and makes the engine; it raises `PackageMissing`
     with the extra's name where they are not installed. `models(options)` lists the files it needs.
+    `language(options)` is the language that it hears or speaks (a BCP 47 tag, or as the engine has it: `en_US`), ""
+    where it is any, or not known.
     """
 
     name: str
@@ -580,6 +608,7 @@ class EngineDescriptor:
     extra: str
     load: Callable[[Any, EngineContext], Engine]
     models: Callable[[Any], Sequence[ModelFile]] = lambda options: ()
+    language: Callable[[Any], str] = lambda options: ""
 
 
 # --------------------------------------------------------------------------------------- pipelines
@@ -589,7 +618,14 @@ class EngineDescriptor:
 class TurnTiming:
     """Instants of one turn on the event loop's clock, in seconds; None where a step did not happen.
 
+    They are those of the answer that was heard, whatever was begun and dropped before it.
+
     `speech_end`: end of the caller's speech as the turn-taking saw it, mapped to arrival on the wire.
+    `hint`: the answer was begun since the turn was likely to be over; None where it was begun once that was
+    decided. `decided`: the turn was taken. `recognition`: the recogniser was asked for what became the words.
+    `transcribed`: the caller's words were known. `first_token`: of the reply. `first_sentence`: the first
+    piece of it went to the voice. `first_audio`: of the reply, be it held or played at once. `released`: the
+    answer may be heard from then on.
     """
 
     speech_end: float | None = None
@@ -597,6 +633,49 @@ class TurnTiming:
     transcribed: float | None = None
     first_token: float | None = None
     first_audio: float | None = None
+    hint: float | None = None
+    recognition: float | None = None
+    first_sentence: float | None = None
+    released: float | None = None
+
+
+class ServiceOutcome(Enum):
+    """What became of a request to an engine."""
+
+    USED = "used"
+    """The caller heard what came of it, if only the beginning."""
+    WASTED = "wasted"
+    """It was answered, and nobody heard what came of it."""
+    CANCELLED = "cancelled"
+    """It was broken off before anybody heard what came of it."""
+    FAILED = "failed"
+    """The engine failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceUse:
+    """One request to an engine. Instants are of the event loop's clock, in seconds.
+
+    `kind`, `engine`: what was asked, and its registered name. `generation`: the reply that it was for;
+    None for what listens to the caller. `first`: the first text or audio came, None where nothing did.
+    `ended`: it was answered, or given up. `characters_in`, `characters_out`: of text. `tokens_in`: of the
+    request, 0 where the engine does not count. `tokens_out`: of the reply, by the engine's count, else
+    the pieces that it came in. `audio_in`, `audio_out`: seconds of audio.
+    """
+
+    kind: EngineKind
+    engine: str
+    generation: int | None
+    outcome: ServiceOutcome
+    started: float
+    first: float | None
+    ended: float
+    characters_in: int = 0
+    characters_out: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    audio_in: float = 0.0
+    audio_out: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -605,6 +684,8 @@ class TurnRecord:
 
     `heard`: what was recognised ("" for the greeting). `reply`: what the model produced.
     `spoken`: the part of it that the caller heard. `interrupted`: the caller spoke over it.
+    `services`: what was asked of engines since the turn before, in order. `speculations`: answers that
+    were begun before the end of the turn was decided. `wasted`: requests whose result nobody heard.
     """
 
     generation: int
@@ -615,6 +696,9 @@ class TurnRecord:
     intent: str | None
     timing: TurnTiming
     error: str | None = None
+    services: Sequence[ServiceUse] = ()
+    speculations: int = 0
+    wasted: int = 0
 
 
 class PipelineObserver(Protocol):
@@ -639,8 +723,11 @@ class Pipeline(Protocol):
     def hold(self, held: bool) -> None:
         """The call was put on hold, or taken back: no speech is expected, none is sent."""
 
-    def say(self, text: str) -> None:
-        """Speaks `text`, a turn of its own: what the call has to say (a transfer was refused)."""
+    def say(self, text: str, then: Action | None = None) -> None:
+        """Speaks `text`, a turn of its own: what the call has to say (a transfer was refused).
+
+        `then` is due once it was heard, or at once where nothing can be said; never where it was interrupted.
+        """
 
 
 PipelineFactory = Callable[[AudioPort, PipelineObserver], Awaitable[Pipeline]]

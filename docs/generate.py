@@ -31,7 +31,19 @@ from connector.config.loader import General
 from connector.config.placeholders import FACTS
 from connector.config.routes import RouteEntry
 from connector.interfaces import EngineDescriptor
-from connector.record import CallRecord, Files, Latency, MediaStatistics, Parts, Pause, Redirection, Step, Turn
+from connector.record import (
+    CallRecord,
+    Files,
+    Latency,
+    MediaStatistics,
+    Parts,
+    Pause,
+    Redirection,
+    Service,
+    Step,
+    Summary,
+    Turn,
+)
 from connector.turn.state import diagram
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +98,8 @@ RECORDS: Sequence[type[BaseModel]] = (
     Turn,
     Latency,
     Parts,
+    Service,
+    Summary,
     Pause,
     Step,
     Files,

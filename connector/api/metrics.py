@@ -9,10 +9,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from connector.call.engines import EngineStatus
-from connector.interfaces import CallInfo
+from connector.interfaces import CallInfo, ServiceUse
 from connector.record import CallRecord, MediaStatistics, Turn
 
 TURN_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+SERVICE_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0)
 TICK_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
 MOS_BUCKETS = (1.5, 2.0, 2.58, 3.1, 3.6, 4.02, 4.34, 4.5)
 """From 2.58 on the categories of ITU-T G.109: R of 50, 60, 70, 80 and 90."""
@@ -75,6 +76,18 @@ class Metrics:
             buckets=TURN_BUCKETS,
             registry=self._registry,
         )
+        self._speculations = Counter(
+            "voxtrunk_turn_speculations",
+            "Answers begun before the end of a turn was decided",
+            ("flavor",),
+            registry=self._registry,
+        )
+        self._service_requests = self._of_services("requests", "Requests of calls, by what became of them", "outcome")
+        self._service_characters = self._of_services("characters", "Characters of text", "direction")
+        self._service_tokens = self._of_services("tokens", "Tokens of language models", "direction")
+        self._service_audio = self._of_services("audio_seconds", "Seconds of audio", "direction")
+        self._service_first = self._times_of_services("first_seconds", "Until the first text or audio")
+        self._service_total = self._times_of_services("request_seconds", "Until a request was answered, or given up")
         self._mos = self._by_direction("voxtrunk_call_mos", "MOS (ITU-T G.107) of calls", MOS_BUCKETS)
         self._worst_mos = self._by_direction(
             "voxtrunk_call_worst_mos", "MOS of calls' worst window of 10 s", MOS_BUCKETS
@@ -109,6 +122,22 @@ class Metrics:
         """The endpoint refused a call."""
         self._refused.labels(str(status)).inc()
 
+    def service(self, use: ServiceUse) -> None:
+        """A call's request to an engine is over, and it is known what became of it."""
+        labels = (use.engine, use.kind.value)
+        self._service_requests.labels(*labels, use.outcome.value).inc()
+        for counter, given, came in (
+            (self._service_characters, use.characters_in, use.characters_out),
+            (self._service_tokens, use.tokens_in, use.tokens_out),
+            (self._service_audio, use.audio_in, use.audio_out),
+        ):
+            for direction, amount in (("in", given), ("out", came)):
+                if amount:
+                    counter.labels(*labels, direction).inc(amount)
+        if use.first is not None:
+            self._service_first.labels(*labels).observe(use.first - use.started)
+        self._service_total.labels(*labels).observe(use.ended - use.started)
+
     def began(self, info: CallInfo) -> None:
         self._active.inc()
 
@@ -118,6 +147,7 @@ class Metrics:
     def turn(self, info: CallInfo, turn: Turn) -> None:
         flavor = self._flavors.get(info.call_id, NO_FLAVOR)
         self._turns.labels(flavor, str(turn.interrupted).lower()).inc()
+        self._speculations.labels(flavor).inc(turn.speculations)
         if turn.error is not None:
             self._turn_errors.labels(flavor).inc()
         if turn.latency.silence_ms is not None:
@@ -151,6 +181,15 @@ class Metrics:
             self._buffer.observe(media.input_delay_mean)
         if media.round_trip_mean is not None:
             self._round_trip.observe(media.round_trip_mean)
+
+    def _of_services(self, what: str, text: str, by: str) -> Counter:
+        """Sums over an engine's requests."""
+        return Counter(f"voxtrunk_engine_{what}", text, ("engine", "kind", by), registry=self._registry)
+
+    def _times_of_services(self, what: str, text: str) -> Histogram:
+        """Of an engine's requests."""
+        name, labels = f"voxtrunk_engine_{what}", ("engine", "kind")
+        return Histogram(name, text, labels, buckets=SERVICE_BUCKETS, registry=self._registry)
 
     def _by_direction(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         """Of calls: what we `received`, by our own measure, and what we `sent`, by the far end's reports."""
@@ -203,13 +242,18 @@ class _ReadinessCollector(Collector):
         failures = CounterMetricFamily(
             "voxtrunk_engine_failures", "Failed attempts to start or check it", labels=("engine", "kind")
         )
-        totals: dict[tuple[str, str], tuple[bool, int]] = {}
+        running = GaugeMetricFamily(
+            "voxtrunk_engine_requests_in_flight", "Requests of calls running now", labels=("engine", "kind")
+        )
+        totals: dict[tuple[str, str], tuple[bool, int, int]] = {}
         for status in self._engines():
             key = (status.engine, status.kind.value)
-            before, count = totals.get(key, (True, 0))
-            totals[key] = (before and status.ready, count + status.failures)
-        for (engine, kind), (all_ready, count) in totals.items():
-            ready.add_metric((engine, kind), float(all_ready))
-            failures.add_metric((engine, kind), count)
+            before, failed, busy = totals.get(key, (True, 0, 0))
+            totals[key] = (before and status.ready, failed + status.failures, busy + status.in_flight)
+        for labels, (all_ready, failed, busy) in totals.items():
+            ready.add_metric(labels, float(all_ready))
+            failures.add_metric(labels, failed)
+            running.add_metric(labels, busy)
         yield ready
         yield failures
+        yield running

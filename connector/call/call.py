@@ -41,6 +41,9 @@ from connector.record import CallRecord, CallRecorder, Disposition, Ending, Medi
 
 log = logging.getLogger(__name__)
 
+FAREWELL_SECONDS = 8.0
+"""A call that is at its end is hung up after this long, whether its farewell was heard or not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -200,15 +203,22 @@ class Call:
         self._state.apply(Event.ANSWER)
         await self._leg.answer()
         self._answered()
-        await self._established.wait()
+        if not self._established.is_set():
+            # What the caller says is heard from here on, and the greeting made ready. It waits for the ACK: a phone
+            # that has not processed the 200 yet would miss its first words.
+            self._leg.audio.pause()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._limit(plan.flavor.max_seconds), name="call limit")
+            tasks.create_task(self._limit(self._pipeline, plan.flavor), name="call limit")
             tasks.create_task(self._execute(plan.flavor), name="call actions")
             await self._pipeline.run()
 
-    async def _limit(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
-        await self.end(Party.SYSTEM, "maximum duration")
+    async def _limit(self, pipeline: Pipeline, flavor: Flavor) -> None:
+        await self._clock.sleep(flavor.max_seconds)
+        reason = "maximum duration"
+        if flavor.farewell:
+            pipeline.say(flavor.farewell, HangUp(reason, Party.SYSTEM))
+            await self._clock.sleep(FAREWELL_SECONDS)
+        await self.end(Party.SYSTEM, reason)
 
     async def _follow(self) -> None:
         async for event in self._leg.events():
@@ -224,6 +234,7 @@ class Call:
                 self._state.apply(Event.ESTABLISH)
                 self._answered()  # a leg may learn of the ACK, and of a BYE, before `answer` returns
                 self._established.set()
+                self._leg.audio.resume()
             case Digit():
                 if self._pipeline is not None:
                     self._pipeline.digit(event)
@@ -260,8 +271,8 @@ class Call:
             action = await self._actions.get()
             log.info("action", extra=self._fields(action=type(action).__name__))
             match action:
-                case HangUp(reason):
-                    await self.end(Party.AGENT, reason)
+                case HangUp(reason, by):
+                    await self.end(by, reason)
                 case SendDtmf(digits):
                     await self._send_dtmf(digits)
                 case Transfer(target):

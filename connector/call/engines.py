@@ -23,8 +23,10 @@ from connector.interfaces import (
     EngineKind,
     EngineOptions,
     LanguageModel,
+    ServiceUse,
     SpeechToText,
 )
+from connector.pipeline.metered import Meter
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +48,14 @@ async def load_in_thread(descriptor: EngineDescriptor, options: EngineOptions, c
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """One engine. `error`: why it is not ready, "" while it starts or is."""
+    """One engine. `error`: why it is not ready, "" while it starts or is. `in_flight`: requests of calls that run."""
 
     engine: str
     kind: EngineKind
     ready: bool
     error: str
     failures: int
+    in_flight: int = 0
 
 
 class Upkeep:
@@ -117,12 +120,20 @@ class Upkeep:
 
 
 class SharedEngine:
-    """One engine with one set of options, for all flavors that name both."""
+    """One engine with one set of options, for all flavors that name both.
+
+    `report` is told of every request of a call to it.
+    """
 
     def __init__(
-        self, descriptor: EngineDescriptor, choice: EngineChoice, load: Callable[[], Awaitable[Engine]]
+        self,
+        descriptor: EngineDescriptor,
+        choice: EngineChoice,
+        load: Callable[[], Awaitable[Engine]],
+        report: Callable[[ServiceUse], None] | None = None,
     ) -> None:
         self.choice = choice
+        self.meter = Meter(descriptor.kind, descriptor.name, report)
         self.upkeep = Upkeep(descriptor.name, self._attempt)
         self._descriptor = descriptor
         self._load = load
@@ -132,7 +143,12 @@ class SharedEngine:
     def status(self) -> EngineStatus:
         upkeep = self.upkeep
         return EngineStatus(
-            self._descriptor.name, self._descriptor.kind, upkeep.ready.is_set(), upkeep.error, upkeep.failures
+            self._descriptor.name,
+            self._descriptor.kind,
+            upkeep.ready.is_set(),
+            upkeep.error,
+            upkeep.failures,
+            self.meter.in_flight,
         )
 
     @property
@@ -195,6 +211,8 @@ class Engines:
 
     An engine that fails to start stops neither the others nor the process: flavors that need it
     refuse their calls until a later attempt succeeds. Engines that work together rehearse first.
+
+    `report` is told of every request of a call to any of them.
     """
 
     def __init__(
@@ -203,7 +221,10 @@ class Engines:
         context: EngineContext,
         clock: Clock,
         load: Load = load_in_thread,
+        *,
+        report: Callable[[ServiceUse], None] | None = None,
     ) -> None:
+        self._report = report
         self._descriptors = descriptors
         self._load = load
         self._context = context
@@ -236,6 +257,10 @@ class Engines:
         if found is None:
             raise KeyError(choice.engine)
         return found
+
+    def meters(self, flavor: Flavor) -> Mapping[EngineKind, Meter]:
+        """Those of the engines of `flavor`, which was started: all its calls, and those of others, count there."""
+        return {kind: self.shared(choice).meter for kind, choice in flavor.engines.items()}
 
     def problem(self, flavor: Flavor) -> str:
         """Why `flavor` cannot answer now; "" where it can."""
@@ -272,7 +297,8 @@ class Engines:
 
     def _add(self, choice: EngineChoice) -> None:
         descriptor = self._descriptors[choice.engine]
-        shared = SharedEngine(descriptor, choice, partial(self._load, descriptor, choice.options, self._context))
+        load = partial(self._load, descriptor, choice.options, self._context)
+        shared = SharedEngine(descriptor, choice, load, self._report)
         self._shared.append(shared)
         self._keep(shared.upkeep)
 

@@ -8,7 +8,9 @@ its command runs, so that `voxtrunk --help` starts at once. What all commands sh
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import os
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 import typer.core
@@ -33,6 +35,10 @@ COMMANDS = {
     "schema": "Print the JSON Schema of voxtrunk.yml, for editors.",
 }
 """Every command with its line in `voxtrunk --help`, in the order shown."""
+
+
+CONFIG_VARIABLE = "VOXTRUNK_CONFIG"
+"""Environment variable that names the configuration file."""
 
 
 class CommandGroup(typer.core.TyperGroup):
@@ -62,12 +68,28 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _configuration(file: Path | None) -> None:
+    """What a command's own `-c` may still overrule."""
+    if file:
+        os.environ[CONFIG_VARIABLE] = str(file)
+
+
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def voxtrunk(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "-c",
+            "--config",
+            metavar="FILE",
+            callback=_configuration,
+            help="Configuration file; every command that has one takes this option, too.",
+        ),
+    ] = None,
 ) -> None:
     """Dial an extension or a trunk number and talk to an AI that runs on your own machine."""
 

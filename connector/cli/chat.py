@@ -33,6 +33,7 @@ from connector.interfaces import (
 )
 from connector.pipeline.facts import personal
 from connector.pipeline.history import History
+from connector.pipeline.passages import PassageReader, plain
 
 app = typer.Typer(add_completion=False)
 
@@ -62,8 +63,9 @@ async def _chat(flavor: Flavor, settings: Settings, *, as_json: bool) -> None:
     async with _language_model(flavor, settings) as model:
         history = History(flavor.persona)
         if flavor.greeting:
-            history.add("", flavor.greeting)
-            screen.reply(flavor.greeting)
+            greeting = plain(flavor.greeting)
+            history.add("", greeting)
+            screen.reply(greeting)
             screen.end("", None, [])
         async for line in _lines(screen):
             if not await _turn(flavor, model, history, line, screen):
@@ -75,12 +77,14 @@ async def _turn(flavor: Flavor, model: LanguageModel, history: History, line: st
     intent: str | None = None
     actions: list[Action] = []
     reply = ""
+    passages = PassageReader()
     try:
         async for event in model.reply(history.asking(line)):
             match event:
                 case TextDelta(text):
-                    reply += text
-                    screen.reply(text)
+                    for passage in passages.push(text):
+                        reply += passage.text
+                        screen.reply(passage.text)
                 case IntentMatched(name):
                     intent = name
                 case HangUp() | Transfer() | SendDtmf() | PauseRecording() | ResumeRecording():
@@ -88,6 +92,9 @@ async def _turn(flavor: Flavor, model: LanguageModel, history: History, line: st
     except EngineError as error:
         screen.end(line, intent, [], error=str(error))
         return True
+    for passage in passages.flush():
+        reply += passage.text
+        screen.reply(passage.text)
     history.add(line, reply)
     screen.end(line, intent, actions)
     return not any(isinstance(action, HangUp | Transfer) for action in actions)

@@ -17,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from connector import config
+from connector.cli import CONFIG_VARIABLE
 from connector.config.model import Settings
 
 ConfigFile = Annotated[
-    Path, typer.Option("-c", "--config", metavar="FILE", envvar="VOXTRUNK_CONFIG", help="Configuration file.")
+    Path, typer.Option("-c", "--config", metavar="FILE", envvar=CONFIG_VARIABLE, help="Configuration file.")
 ]
 """`-c FILE`; give it the default `DEFAULT_CONFIG`."""
 

@@ -33,6 +33,7 @@ from connector.cli.phone import PhoneKind, open_phone, resolve
 from connector.cli.phone.caller import Caller, CallOver, Spurt
 from connector.cli.phone.plan import Line, draw, knowledge
 from connector.cli.phone.speech import say as synthesise
+from connector.cli.turns import print_latency
 from connector.config.model import Flavor, Settings
 from connector.errors import CallFailed, VoxtrunkError
 from connector.host import LocalEngineHost
@@ -392,18 +393,6 @@ def _print(rows: Sequence[Row], outcome: Outcome) -> None:
         ],
     )
     if outcome.record is not None:
-        typer.echo("\nsilence that the server measured on the wire, and its parts (ms):")
-        print_table(
-            ("turn", "silence", "end of turn", "stt", "llm", "tts", "playout"),
-            [
-                (str(turn.number), *("" if value is None else str(value) for value in _parts(turn)))
-                for turn in outcome.record.turns
-            ],
-        )
+        print_latency(outcome.record.turns)
     if outcome.recording is not None:
         typer.echo(f"\nrecording: {outcome.recording}")
-
-
-def _parts(turn: Turn) -> tuple[int | None, ...]:
-    parts = turn.latency.parts_ms
-    return turn.latency.silence_ms, parts.end_of_turn, parts.stt, parts.llm, parts.tts, parts.playout

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connector.config.document import read
 from connector.config.engines import EngineCatalog
-from connector.config.model import SPOKEN_TEXTS, EngineChoice, Flavor, FlavorEntry, IdentitySettings
+from connector.config.language import primary
+from connector.config.model import EngineChoice, Flavor, FlavorEntry, IdentitySettings
 from connector.config.placeholders import headers
 from connector.config.references import References
 from connector.config.report import Place, Report, one_of, shown
@@ -119,8 +120,8 @@ class FlavorSources:
 
     def _build(self, name: str, table: Table, report: Report) -> Flavor | None:
         flavor = build_flavor(name, table, self._engines, report)
-        for key in (*SPOKEN_TEXTS, "persona") if flavor is not None else ():
-            for header in headers(getattr(flavor, key)):
+        for key, text in (*flavor.spoken, ("persona", flavor.persona)) if flavor is not None else ():
+            for header in headers(text):
                 if not self._identity.keeps(header):
                     message = f"the header {shown(header)} is not kept"
                     report.problem(table.entries[key].place, message, f"add identity: {{headers: [{shown(header)}]}}")
@@ -141,6 +142,7 @@ def build_flavor(name: str, table: Table, engines: EngineCatalog, report: Report
         _require_engines(table, engines, report)
     if entry is None or len(report.problems) > before:
         return None
+    _compare_languages(entry.language, table, choices, engines, report)
     return Flavor(name=name, **{key: getattr(entry, key) for key in FlavorEntry.model_fields})
 
 
@@ -180,6 +182,17 @@ def _require_engines(table: Table, engines: EngineCatalog, report: Report) -> No
                 "is missing; a cascade needs vad, stt, llm and tts",
                 f"add {kind.value}: {{engine: NAME}}, where NAME is one of: {names}",
             )
+
+
+def _compare_languages(
+    language: str, table: Table, choices: Mapping[str, EngineChoice], engines: EngineCatalog, report: Report
+) -> None:
+    """Warns where an engine hears or speaks another language than the flavor is in."""
+    for key, choice in choices.items():
+        other = engines.descriptors[choice.engine].language(choice.options)
+        if other and primary(other) != primary(language):
+            message = f"{choice.engine} is for {other}, and the flavor is in {language}"
+            report.warning(table.entries[key].place, message, "set its language, or the flavor's (language: ...)")
 
 
 def _choose(kind: EngineKind, node: Node, engines: EngineCatalog, report: Report) -> EngineChoice | None:

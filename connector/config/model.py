@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
+from connector.config.language import language_tag
+from connector.config.passages import paired
 from connector.config.placeholders import checked
 from connector.errors import Problem
 from connector.interfaces import EngineKind, EngineOptions
@@ -259,23 +261,41 @@ class TurnSettings(Section):
     """A window at or above it is speech."""
     start_seconds: Annotated[float, Field(gt=0, le=1)] = 0.09
     """Speech that begins a turn."""
-    end_silence: Annotated[float, Field(ge=0.1, le=5)] = 0.45
-    """Silence that ends a turn."""
+    end_silence: Annotated[float, Field(ge=0.1, le=5)] = 0.5
+    """Silence that ends a turn whose words are complete."""
+    long_silence: Annotated[float, Field(ge=0.1, le=10)] = 2.0
+    """The longest silence in a turn whose words are unfinished ("I would like to"); never less than `end_silence`."""
+    expect: Literal["anything", "yes_no", "number", "name", "email", "date"] = "anything"
+    """What callers are mostly asked for: it tells when an answer is complete."""
+    hint_silence: Annotated[float, Field(ge=0.02, le=1)] = 0.06
+    """Silence after which an answer is begun, unheard, that is dropped where the caller goes on."""
+    speculate: bool = True
+    """Begin answers at `hint_silence`; otherwise at the end of the turn, with less work for the engines."""
+    max_speculations: Annotated[int, Field(ge=1, le=100)] = 4
+    """No more answers than this are begun for one turn."""
     barge_in: bool = True
     """Whether the caller may interrupt by speaking; a key always interrupts."""
     barge_in_seconds: Annotated[float, Field(gt=0, le=2)] = 0.16
-    """Speech over the agent's voice that stops it."""
+    """Speech over the agent's voice that stops it, where no words have to confirm it (`confirm_words: false`)."""
+    confirm_words: bool = True
+    """Speech only pauses the agent's voice until real words show that the caller interrupts; after a cough, an "uh-huh"
+    or the agent's own echo the voice goes on. Speech of 0.9 s needs no words."""
+    resume_after: Annotated[float, Field(ge=0.1, le=2)] = 0.3
+    """Silence after such a sound until a paused voice goes on."""
     max_seconds: Annotated[float, Field(ge=2, le=120)] = 30.0
     """A turn is taken after this much speech, even without silence."""
     preroll: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Audio kept from before the detected start."""
 
 
-SPOKEN_TEXTS = ("greeting", "reprompt", "apology", "transfer_refused")
-"""Keys of a flavor that are said as they are."""
-
 CallText = Annotated[str, AfterValidator(checked)]
 """Text that may name facts of the call, as `connector.config.placeholders` has it."""
+
+SpokenText = Annotated[CallText, AfterValidator(paired)]
+"""`CallText` that is said, with passages marked that may not be interrupted: see `connector.config.passages`."""
+
+LanguageTag = Annotated[str, AfterValidator(language_tag)]
+"""BCP 47: a language, and where it matters a script and a region, such as `de`, `pt-BR`, `zh-Hans-CN`."""
 
 
 class FlavorEntry(Section):
@@ -285,22 +305,35 @@ class FlavorEntry(Section):
     """For people who read it."""
     pipeline: Literal["cascade", "echo"] = "cascade"
     """`cascade` listens, thinks and speaks with an engine each; `echo` returns the caller's own voice."""
-    greeting: CallText = ""
+    language: LanguageTag = "en"
+    """What is spoken, a BCP 47 tag such as `en` or `de-CH`: tells how numbers are said and when a sentence is complete.
+    Engines have options of their own."""
+    greeting: SpokenText = ""
     """Said when the call is answered; empty: the caller speaks first."""
     persona: CallText = ""
     """System message of the language model."""
-    apology: CallText = "Sorry, something went wrong on our side. Please try again."
+    apology: SpokenText = "Sorry, something went wrong on our side. Please try again."
     """Said when an engine fails in mid-call."""
-    transfer_refused: CallText = "Sorry, I could not transfer your call."
+    transfer_refused: SpokenText = "Sorry, I could not transfer your call."
     """Said when the far end refuses a transfer, or cannot do one; empty for nothing."""
-    reprompt: CallText = ""
+    reprompt: SpokenText = ""
     """Said after `reprompt_seconds` of silence from the caller; empty for never."""
     reprompt_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Seconds of silence before `reprompt`, each time anew."""
+    reprompts: Annotated[int, Field(ge=0, le=10)] = 3
+    """After so many `reprompt`s in a row without an answer the call is ended, with `farewell`; 0 for never."""
+    farewell: SpokenText = ""
+    """Said before a call is ended for silence or after `max_seconds`; empty for nothing."""
+    fillers: tuple[Annotated[SpokenText, Field(min_length=1)], ...] = ()
+    """Said in turn, such as "One moment.", where an answer is late."""
+    filler_after: Annotated[float, Field(ge=0.5, le=30)] = 1.5
+    """Seconds after the end of a turn from which on an answer is late."""
     audio: EngineChoice | None = None
     """Suppresses noise and cancels echo in what the pipeline hears; without it, the pipeline hears the line itself."""
     vad: EngineChoice | None = None
     """Tells speech from silence."""
+    turn_detector: EngineChoice | None = None
+    """Tells by its sound whether what the caller said is finished; without it, silence and words alone tell."""
     stt: EngineChoice | None = None
     """Turns speech into text."""
     llm: EngineChoice | None = None
@@ -310,7 +343,14 @@ class FlavorEntry(Section):
     turn: TurnSettings = TurnSettings()
     """When a turn begins and ends."""
     max_seconds: Annotated[float, Field(gt=0)] = 3600.0
-    """A call is ended after this long."""
+    """A call is ended after this long, with `farewell`."""
+
+    @property
+    def spoken(self) -> Sequence[tuple[str, str]]:
+        """The texts that are said as they are, those that cannot wait first: (key, text), none of them empty."""
+        keys = ("greeting", "apology", "reprompt", "farewell", "transfer_refused")
+        texts = [*((key, getattr(self, key)) for key in keys), *(("fillers", text) for text in self.fillers)]
+        return [(key, text) for key, text in texts if text]
 
 
 class Flavor(FlavorEntry):

@@ -1,8 +1,10 @@
 """The cascade: speech to text, text to reply, reply to speech, sentence by sentence.
 
-What happens on the event loop per frame is bookkeeping (`_on_frame`, `_on_probability`). The work of
-a turn is one task with a child for the language model; an interruption cancels both, and the
-generation's number makes stale whatever an engine still delivers.
+What happens on the event loop per frame is bookkeeping (`_on_frame`, `_on_probability`). While the caller speaks, the
+recogniser is asked at every dip; at the first hint of an end the answer is begun and held; it is released when the
+silence has lasted as long as the words so far ask for, and dropped where the caller goes on. Over the agent's voice,
+what is heard makes it pause, and only words take the turn. The work of an exchange is one task, `Responder` does it;
+an interruption cancels it, and the generation's number makes stale whatever an engine still delivers.
 """
 
 from __future__ import annotations
@@ -11,56 +13,47 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Literal
 
-from connector.audio import FRAME_SECONDS, Audio, Frame
-from connector.config.model import EngineChoice, Flavor
+from connector.audio import Frame
+from connector.config.language import primary
+from connector.config.model import Flavor
 from connector.errors import EngineError
-from connector.interfaces import (
-    AudioPort,
-    Clock,
-    Digit,
-    HangUp,
-    IntentMatched,
-    LanguageModel,
-    PauseRecording,
-    PipelineObserver,
-    ResumeRecording,
-    SendDtmf,
-    SpeechToText,
-    TextDelta,
-    TextToSpeech,
-    Transfer,
-    VadService,
-)
-from connector.pipeline.ear import Ear, utterance
+from connector.interfaces import Action, AudioPort, Clock, Digit, HangUp, Party, PipelineObserver
+from connector.pipeline.ear import Ear, levels
 from connector.pipeline.exchange import Exchange, Input
 from connector.pipeline.generation import Generations
+from connector.pipeline.hearing import Heard, Hearing
 from connector.pipeline.history import History
-from connector.pipeline.sentences import SentenceSplitter, fold, split
-from connector.pipeline.streams import patiently, read
-from connector.turn.barge_in import gives_way, speech_needed
+from connector.pipeline.passages import Passage, plain
+from connector.pipeline.responder import TAIL_SECONDS, CascadeEngines, Responder, pieces_of
+from connector.pipeline.sentences import fold
+from connector.turn.barge_in import SPEECH_TO_RECOGNISE, goes_on, interrupts, speech_needed
+from connector.turn.completeness import Completeness, Expected, backchannel, expectation, judge
+from connector.turn.end_of_turn import silence_needed, worth_beginning
 from connector.turn.endpointing import Endpointing, SpeechEnded, SpeechStarted
 from connector.turn.keypad import Keypad
+from connector.turn.own_voice import MAX_DELAY, OwnVoice
 from connector.turn.state import Turn, TurnEvent, TurnMachine
 
-LEAD_SECONDS = 5.0
-"""Synthesis runs ahead of the voice by no more than this and one piece: what is interrupted is lost work."""
+DIP_SECONDS = 0.02
+"""So short a pause is enough to ask a quick recogniser: the last word may just have ended."""
 
-TAIL_SECONDS = 0.2
-"""Audio after the end of speech that goes to the recogniser with it: final consonants are quiet."""
+DIPS_SECONDS = 0.1
+"""Between two dips at which it is asked: fluent speech has a dozen a second."""
 
+SLOW_HINT_SECONDS = 0.25
+"""The pause after which a slow recogniser is asked: it is busy for longer than most pauses last."""
 
-@dataclass(frozen=True, slots=True)
-class CascadeEngines:
-    """What a cascade runs on; shared by all calls."""
+REPEAT_SECONDS = 0.3
+"""Speech over the agent's voice that never dips is recognised once in so long."""
 
-    vad: VadService
-    stt: SpeechToText
-    llm: LanguageModel
-    tts: TextToSpeech
+SOUND_SECONDS = 0.2
+"""Silence after which the audio model is asked whether the caller has finished; later it says too often that he has."""
+
+BACK_SECONDS = 0.5
+"""A voice that goes on repeats no more than this of the word in which it paused."""
+
+__all__ = ["Cascade", "CascadeEngines"]
 
 
 class Cascade:
@@ -71,13 +64,20 @@ class Cascade:
     """
 
     def __init__(
-        self, flavor: Flavor, engines: CascadeEngines, port: AudioPort, observer: PipelineObserver, clock: Clock
+        self,
+        flavor: Flavor,
+        engines: CascadeEngines,
+        port: AudioPort,
+        observer: PipelineObserver,
+        clock: Clock,
+        responder: type[Responder] = Responder,
     ) -> None:
         self._flavor = flavor
         self._engines = engines
         self._port = port
         self._observer = observer
         self._clock = clock
+        self._language = primary(flavor.language)
         turn = flavor.turn
         keep = turn.preroll + max(turn.start_seconds, turn.barge_in_seconds)
         self._ear = Ear(port, engines.vad, clock, keep, self._on_probability)
@@ -85,23 +85,36 @@ class Cascade:
         self._endpointing = Endpointing(turn)
         self._keypad = Keypad()
         self._history = History(flavor.persona)
+        self._responder = responder(
+            flavor, engines, port, clock, self._history, on_voice=self._voice_begins, act=observer.act
+        )
+        self._hearing = Hearing(self._responder.recognise, clock, self._on_heard)
         self._generations = Generations()
         self._due: asyncio.Queue[Exchange] = asyncio.Queue()
+        self._tasks: asyncio.TaskGroup | None = None
         self._exchange: Exchange | None = None
+        self._speculation: Exchange | None = None
+        self._speculations = 0
+        self._sound: asyncio.Task[None] | None = None
+        self._finished: float | None = None
+        self._expected = Expected[turn.expect.upper()]
+        self._judged: tuple[str, Completeness] | None = None
         self._unanswered = Input()
         self._cut_short: Exchange | None = None
-        self._announcements: deque[str] = deque()
+        self._announcements: deque[tuple[str, Action | None]] = deque()
+        self._own_voice = OwnVoice()
+        self._spoke = -math.inf
         self._quiet = 0.0
+        self._reprompts = 0
         self._held = False
-        self._giving_way = False
-        self._running = False
+        port.tap(_OwnVoiceTap(self._own_voice))
 
     # ------------------------------------------------------------------------------ the pipeline's verbs
 
     async def run(self) -> None:
         """Talks until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            self._running = True
+            self._tasks = tasks
             if not self._held:
                 self._ear.open()
             self._port.listen(self._on_frame)
@@ -113,13 +126,16 @@ class Cascade:
                     if exchange.generation.live:
                         exchange.task = tasks.create_task(self._converse(exchange))
             finally:
-                self._running = False
+                self._tasks = None
                 self._ear.close()
                 self._leave()
 
     def digit(self, digit: Digit) -> None:
         """Takes a key in: it silences the agent at once, and the entry it is part of becomes a user message."""
         self._take_back()
+        self._drop_speculation()
+        if self._machine.turn is Turn.YIELDING:
+            self._hearing.begin()
         self._machine.apply(TurnEvent.KEY_PRESSED)
         entry = self._keypad.press(digit.digit)
         if entry is None:
@@ -137,33 +153,57 @@ class Cascade:
         if held == self._held:
             return
         self._held = held
-        self._giving_way = False
         if held:
             self._port.pause()
             if self._machine.turn is Turn.CALLER_SPEAKING:
                 self._caller_finished(self._endpointing.finish(self._ear.now))
+            elif self._machine.turn is Turn.YIELDING:
+                self._machine.apply(TurnEvent.VOICE_RESUMED)
+                self._hearing.begin()
             self._ear.close()
             self._endpointing.reset()
         else:
             self._quiet = 0.0
-            self._port.resume()
-            if self._running:
+            self._port.resume(BACK_SECONDS)
+            if self._tasks is not None:
                 self._ear.open()
 
-    def say(self, text: str) -> None:
-        """Speaks `text` as a turn of its own, as soon as nobody else speaks."""
-        self._announcements.append(text)
+    def say(self, text: str, then: Action | None = None) -> None:
+        """Speaks `text` as a turn of its own, as soon as nobody else speaks; then asks for `then`."""
+        self._announcements.append((text, then))
 
     # ------------------------------------------------------------------------------ what the caller does
 
     def _on_frame(self, frame: Frame) -> None:
-        if self._held or not self._running:
+        if self._held or self._tasks is None:
             return
         self._ear.hear(frame)
-        if self._machine.turn is Turn.LISTENING:
-            self._wait(frame.end - frame.time)
-        else:
+        at = frame.end
+        ended = self._endpointing.hear(at, levels(frame))
+        turn = self._machine.turn
+        if turn is not Turn.LISTENING:
             self._quiet = 0.0
+        if ended is not None:
+            self._caller_finished(ended)
+        elif turn is Turn.LISTENING:
+            self._wait(at - frame.time)
+        elif turn is Turn.CALLER_SPEAKING:
+            self._follow(at)
+        elif turn is Turn.SPEAKING:
+            self._spoke = at
+            self._watch_for_interruption(at)
+        elif turn is Turn.YIELDING:
+            self._yield_on(at)
+
+    def _on_probability(self, end: float, seconds: float, probability: float) -> None:
+        needed = speech_needed(self._machine.turn, self._flavor.turn)
+        match self._endpointing.feed(end, seconds, probability, needed):
+            case SpeechStarted() as started if not self._is_echo(end):
+                self._caller_started(started)
+            case SpeechEnded() as ended:
+                self._caller_finished(ended)
+        if self._machine.turn is Turn.SPEAKING:
+            self._watch_for_interruption(end)
 
     def _wait(self, seconds: float) -> None:
         """Lets `seconds` of audio pass in which nobody has the turn."""
@@ -174,45 +214,175 @@ class Cascade:
         elif self._endpointing.hears_speech:
             return
         elif self._announcements:
-            self._say_unasked(self._announcements.popleft())
+            text, then = self._announcements.popleft()
+            self._say_unasked(text, then)
         else:
             self._quiet += seconds
             if self._flavor.reprompt and self._quiet >= self._flavor.reprompt_seconds:
-                self._say_unasked(self._flavor.reprompt)
+                self._prompt_again()
 
-    def _on_probability(self, end: float, seconds: float, probability: float) -> None:
-        needed = speech_needed(self._machine.turn, self._flavor.turn)
-        match self._endpointing.feed(end, seconds, probability, needed):
-            case SpeechStarted() as started:
-                self._caller_started(started)
-            case SpeechEnded() as ended:
-                self._caller_finished(ended)
-        self._give_way()
-
-    def _give_way(self) -> None:
-        """Keeps the voice silent while the caller may be taking the turn, and lets it go on where that was nothing."""
-        before = self._giving_way
-        self._giving_way = gives_way(self._machine.turn, self._flavor.turn, self._endpointing.voiced, giving_way=before)
-        if self._giving_way and not before:
-            self._port.pause()
-        elif before and not self._giving_way:
-            self._port.resume()
+    def _prompt_again(self) -> None:
+        """The caller has been silent: asks whether he is there, and ends the call where he never answers."""
+        flavor = self._flavor
+        if flavor.reprompts and self._reprompts == flavor.reprompts:
+            self._reprompts = 0
+            self._say_unasked(flavor.farewell, HangUp("no answer from the caller", Party.SYSTEM))
+        else:
+            self._reprompts += 1
+            self._say_unasked(flavor.reprompt)
 
     def _caller_started(self, started: SpeechStarted) -> None:
+        if self._machine.turn is not Turn.YIELDING:
+            self._hearing.begin()
         self._take_back()
         self._machine.apply(TurnEvent.CALLER_STARTED)
         self._ear.begin(started.onset - self._flavor.turn.preroll)
+        self._speculations = 0
+        self._reprompts = 0
+        self._speech_goes_on()
+
+    # ------------------------------------------------------------------------------ while the caller speaks
+
+    def _follow(self, at: float) -> None:
+        """Follows the caller's pauses at media time `at`: recognises what was said, and begins an answer to it."""
+        quiet = self._endpointing.quiet(at)
+        if quiet <= 0 and not self._endpointing.silence(at):
+            self._speech_goes_on()
+            return
+        hint = SLOW_HINT_SECONDS if self._hearing.slow else self._flavor.turn.hint_silence
+        urgent = quiet >= hint or self._endpointing.silence(at) >= SLOW_HINT_SECONDS
+        if urgent or quiet >= DIP_SECONDS:
+            self._recognise(at, urgent=urgent)
+        if self._endpointing.silence(at) >= SOUND_SECONDS:
+            self._listen_for_the_end()
+        self._consider(at)
+
+    def _recognise(self, at: float, *, urgent: bool) -> None:
+        """Asks for the words said until media time `at`, unless that was asked already."""
+        hearing = self._hearing
+        if self._tasks is None or hearing.until >= self._endpointing.end:
+            return
+        if hearing.busy and (hearing.slow or not urgent):
+            return  # a quick one is asked anew; a slow one would only be kept from its answer
+        if not urgent and (not hearing.quick or at - hearing.until < DIPS_SECONDS or self._responder.loaded):
+            return
+        frames = [*self._unanswered.frames, *self._ear.peek()]
+        if frames:
+            hearing.ask(self._tasks, frames, at)
+
+    def _listen_for_the_end(self) -> None:
+        """Asks the audio model, once in a pause, whether this sounds like an end."""
+        detector = self._engines.turn_detector
+        if detector is not None and self._sound is None and self._tasks is not None:
+            frames = [*self._unanswered.frames, *self._ear.peek()]
+            self._sound = self._tasks.create_task(self._judge_sound(frames), name="end of turn")
+
+    async def _judge_sound(self, frames: Sequence[Frame]) -> None:
+        detector, own = self._engines.turn_detector, asyncio.current_task()
+        if detector is None:
+            return
+        try:
+            finished = await self._responder.finished(detector, frames)
+        except EngineError:
+            return  # the words decide alone
+        if self._sound is own:
+            self._finished = finished
+            self._consider(self._ear.now)
+
+    def _on_heard(self, heard: Heard) -> None:
+        match self._machine.turn:
+            case Turn.CALLER_SPEAKING:
+                self._consider(self._ear.now)
+            case Turn.YIELDING if self._flavor.turn.confirm_words:
+                if heard.text and (self._was_asked or not backchannel(heard.text, self._language)):
+                    self._caller_started(self._endpointing.begin(self._ear.now))
+                    self._consider(self._ear.now)
+
+    def _consider(self, at: float) -> None:
+        """Decides at media time `at` how long to wait, and whether to begin an answer meanwhile."""
+        if self._machine.turn is not Turn.CALLER_SPEAKING:
+            return
+        heard = self._hearing.covering(self._endpointing.end)
+        settings = self._flavor.turn
+        if heard is None:
+            # Without its words no answer begins in any case, and they may say that it is not over.
+            asked = self._hearing.busy and self._hearing.until >= self._endpointing.end
+            self._endpointing.patience = math.inf if asked else settings.end_silence
+            return
+        text = " ".join(filter(None, (*self._unanswered.words, heard.text)))
+        needed = silence_needed(settings, self._completeness(text), self._finished)
+        self._endpointing.patience = needed
+        if self._speculation is not None and self._speculation.input.text != text:
+            self._drop_speculation()
+        pause = max(self._endpointing.quiet(at), self._endpointing.silence(at))
+        if text and self._may_speculate() and worth_beginning(settings, needed, pause):
+            self._speculate(text, heard)
+
+    def _completeness(self, text: str) -> Completeness | None:
+        if not text:
+            return None
+        if self._judged is None or self._judged[0] != text:
+            self._judged = text, judge(text, self._language, self._expected)
+        return self._judged[1]
+
+    def _may_speculate(self) -> bool:
+        settings = self._flavor.turn
+        if self._speculation is not None or not settings.speculate or self._keypad.pending:
+            return False
+        return self._speculations < settings.max_speculations and not self._responder.loaded
+
+    def _speculate(self, text: str, heard: Heard) -> None:
+        """Begins an answer to `text` that nobody hears before the turn has ended."""
+        self._speculations += 1
+        exchange = Exchange(self._generations.begin(), speculative=True)
+        exchange.input.words.append(text)
+        exchange.mark("transcribed", heard.at)
+        exchange.mark("hint", self._clock.now())
+        self._speculation = exchange
+        self._due.put_nowait(exchange)
+
+    def _drop_speculation(self) -> None:
+        speculation, self._speculation = self._speculation, None
+        if speculation is not None:
+            speculation.cancel()
+
+    def _speech_goes_on(self) -> None:
+        """It was no end: what was thought of it does not count."""
+        self._drop_speculation()
+        self._finished = None
+        sound, self._sound = self._sound, None
+        if sound is not None:
+            sound.cancel()
 
     def _caller_finished(self, ended: SpeechEnded) -> None:
         self._machine.apply(TurnEvent.CALLER_FINISHED)
-        exchange = self._begin()
-        exchange.input = self._unanswered
-        exchange.input.frames += self._ear.take(ended.at if ended.cut else ended.end + TAIL_SECONDS)
+        frames = self._ear.take(ended.at if ended.cut else ended.end + TAIL_SECONDS)
+        given, self._unanswered = self._unanswered, Input()
+        heard = self._hearing.covering(ended.end) if not ended.cut else None
+        if heard is None:
+            given.frames += frames
+        else:
+            given.frames.clear()
         if self._keypad.pending:
-            exchange.input.words.append(self._keypad.take())
-        self._unanswered = Input()
+            given.words.append(self._keypad.take())
+        if heard is not None and heard.text:
+            given.words.append(heard.text)
+        failure = self._hearing.failure
+        self._hearing.begin()
+        speculation, self._speculation = self._speculation, None
+        self._speech_goes_on()
+        if speculation is not None and (given.frames or speculation.error or speculation.input.text != given.text):
+            speculation.cancel()
+            speculation = None
+        exchange = self._exchange = speculation or self._begin()
+        exchange.input = given
         exchange.mark("speech_end", self._ear.wire_time(ended.end))
         exchange.mark("decided", self._clock.now())
+        if heard is not None:
+            exchange.mark("transcribed", heard.at)
+        elif failure is not None:
+            exchange.fail(failure)
+        self._release(exchange)
 
     def _keys_entered(self, entry: str) -> None:
         self._machine.apply(TurnEvent.KEYS_ENTERED)
@@ -220,7 +390,63 @@ class Cascade:
         exchange.input = self._unanswered
         exchange.input.words.append(entry)
         self._unanswered = Input()
+        self._reprompts = 0
         exchange.mark("decided", self._clock.now())
+        self._release(exchange)
+
+    # ------------------------------------------------------------------------------ barge-in
+
+    def _watch_for_interruption(self, at: float) -> None:
+        """Makes the voice pause for what may be the caller interrupting."""
+        heard, exchange = self._endpointing, self._exchange
+        if exchange is None or not self._flavor.turn.barge_in:
+            return
+        if not interrupts(heard.voiced, heard.loud, heard.probability):
+            return
+        if exchange.script.interruptible(self._port.position.seconds) and not self._is_echo(at):
+            self._pause_voice(at)
+
+    def _is_echo(self, at: float) -> bool:
+        """Whether what is heard at media time `at` is our own voice coming back; if so, it does not count."""
+        heard = self._endpointing
+        if at - self._spoke > MAX_DELAY or not (heard.voiced or heard.loud):
+            return False
+        echo = self._own_voice.echo(max(heard.voiced, heard.loud)).is_echo
+        if echo:
+            heard.discount()
+        return echo
+
+    def _pause_voice(self, at: float) -> None:
+        heard = self._endpointing
+        self._machine.apply(TurnEvent.VOICE_PAUSED)
+        self._port.pause()
+        self._hearing.begin()
+        self._ear.begin(at - max(heard.voiced, heard.loud) - self._flavor.turn.preroll)
+
+    def _yield_on(self, at: float) -> None:
+        """The voice is paused: finds out whether the caller says something."""
+        heard, hearing = self._endpointing, self._hearing
+        settings = self._flavor.turn
+        if heard.voiced >= SPEECH_TO_RECOGNISE and settings.confirm_words:
+            urgent = heard.quiet(at) >= settings.hint_silence or at - hearing.until >= REPEAT_SECONDS
+            if (urgent and not hearing.busy) or heard.quiet(at) >= DIP_SECONDS:
+                self._recognise(at, urgent=urgent)
+        if self._is_echo(at) or (not hearing.busy and goes_on(heard.quiet(at), heard.silence(at), settings)):
+            self._resume_voice()
+
+    @property
+    def _was_asked(self) -> bool:
+        """Whether the voice had just asked something: "yeah" is an answer then."""
+        exchange = self._exchange
+        return exchange is not None and exchange.script.heard(self._port.position.seconds).endswith("?")
+
+    def _resume_voice(self) -> None:
+        """It was no interruption."""
+        self._machine.apply(TurnEvent.VOICE_RESUMED)
+        self._endpointing.forget()
+        self._hearing.begin()
+        self._ear.drop()
+        self._port.resume(BACK_SECONDS)
 
     # ------------------------------------------------------------------------------ exchanges begin and end
 
@@ -229,15 +455,31 @@ class Cascade:
         self._due.put_nowait(self._exchange)
         return self._exchange
 
-    def _say_unasked(self, text: str) -> Exchange:
+    def _release(self, exchange: Exchange) -> None:
+        exchange.mark("released", self._clock.now())
+        self._responder.release(exchange)
+
+    def _voice_begins(self) -> None:
+        if self._machine.turn is not Turn.THINKING:
+            return
+        self._machine.apply(TurnEvent.VOICE_STARTED)
+        if self._flavor.turn.barge_in and self._endpointing.voiced:
+            self._pause_voice(self._ear.now)  # an answer does not begin into what may be the caller going on
+
+    def _say_unasked(self, text: str, then: Action | None = None) -> Exchange:
         """The agent speaks without having been asked."""
+        return self._say_pieces(pieces_of(text), plain(text), [] if then is None else [then])
+
+    def _say_pieces(self, pieces: list[Passage], text: str, actions: list[Action]) -> Exchange:
         self._machine.apply(TurnEvent.PROMPT_DUE)
         self._quiet = 0.0
         exchange = self._begin()
         exchange.prompt = exchange.complete = True
         exchange.reply = text
-        exchange.pieces = split(text)
+        exchange.pieces = pieces
+        exchange.actions = actions
         exchange.mark("decided", self._clock.now())
+        self._release(exchange)
         return exchange
 
     def _take_back(self) -> None:
@@ -250,12 +492,16 @@ class Cascade:
         if exchange is None:
             return
         exchange.cancel()
-        heard = self._silence(exchange) if self._machine.turn is Turn.SPEAKING else 0.0
+        heard = self._silence(exchange) if self._voice_is_on else 0.0
         if heard or exchange.prompt:
             self._cut_short = exchange
             self._record(exchange, heard, interrupted=True)
         else:
             self._unanswered = exchange.input
+
+    @property
+    def _voice_is_on(self) -> bool:
+        return self._machine.turn in (Turn.SPEAKING, Turn.YIELDING)
 
     def _silence(self, exchange: Exchange) -> float:
         """Stops the voice; returns the seconds of `exchange` that were heard."""
@@ -268,7 +514,10 @@ class Cascade:
         spoken = exchange.script.heard(heard_seconds)
         exchange.rest = exchange.pieces[exchange.script.heard_whole(heard_seconds) :]
         self._history.add(exchange.input.text, spoken, cut=interrupted and spoken != fold(exchange.reply))
-        self._observer.turn(exchange.record(spoken, interrupted=interrupted))
+        if self._flavor.turn.expect == "anything":
+            self._expected = expectation(spoken, self._language)
+        record = exchange.record(spoken, interrupted=interrupted)
+        self._observer.turn(self._responder.settled(record, heard_seconds))
 
     def _nothing_heard(self, exchange: Exchange) -> None:
         """There were no words in what was taken for speech.
@@ -279,8 +528,7 @@ class Cascade:
         self._machine.apply(TurnEvent.NOTHING_HEARD)
         stopped, self._cut_short = self._cut_short, None
         if stopped is not None and stopped.complete and stopped.rest:
-            resumed = self._say_unasked(" ".join(stopped.rest))
-            resumed.actions = stopped.actions
+            self._say_pieces(stopped.rest, " ".join(piece.text for piece in stopped.rest), stopped.actions)
 
     def _over(self, exchange: Exchange, heard_seconds: float) -> None:
         """The voice was heard to its end or to that of the media, or there was nothing to say."""
@@ -294,20 +542,24 @@ class Cascade:
 
     def _leave(self) -> None:
         """The conversation is at its end, whatever was in hand."""
+        self._speech_goes_on()
+        self._hearing.begin()
         exchange, self._exchange = self._exchange, None
-        if exchange is None:
-            return
-        exchange.cancel()
-        heard = self._silence(exchange) if self._machine.turn is Turn.SPEAKING else 0.0
-        if exchange.input.text or exchange.reply:
-            self._record(exchange, heard, interrupted=False)
+        if exchange is not None:
+            exchange.cancel()
+            heard = self._silence(exchange) if self._voice_is_on else 0.0
+            if exchange.input.text or exchange.reply:
+                self._record(exchange, heard, interrupted=False)
+        self._responder.close()
 
     # ------------------------------------------------------------------------------ the work of one exchange
 
     async def _converse(self, exchange: Exchange) -> None:
         try:
-            if exchange.prompt:
-                await self._recite(exchange, exchange.pieces)
+            if exchange.error is not None:
+                pass  # the recogniser kept everybody waiting already
+            elif exchange.prompt:
+                await self._responder.recite(exchange, exchange.pieces)
             else:
                 await self._transcribe(exchange)
                 if not exchange.generation.live:
@@ -315,14 +567,15 @@ class Cascade:
                 if not exchange.input.words:
                     self._nothing_heard(exchange)
                     return
-                self._cut_short = None
-                await self._reply(exchange)
+                await self._responder.answer(exchange)
         except EngineError as error:
             exchange.fail(error)
+        await exchange.released.wait()
+        self._cut_short = None
         if exchange.error is not None:
-            await self._apologise(exchange)
+            await self._responder.apologise(exchange)
         heard = math.inf
-        if exchange.timing.first_audio is not None:
+        if exchange.script.seconds:
             self._port.finish(exchange.generation.number)
             heard = (await self._port.played(exchange.generation.number)).seconds
         if exchange.generation.live:
@@ -332,106 +585,18 @@ class Cascade:
         """Turns what is left of the input as audio into words."""
         if not exchange.input.frames:
             return
-        phrases = self._engines.llm.phrases
-        recognition = self._engines.stt.transcribe(utterance(exchange.input.frames), phrases)
-        transcript = await patiently(recognition, self._name("stt"))
+        text = await self._responder.recognise(exchange.input.frames)
         if not exchange.generation.live:
             return  # the input is another exchange's by now
         exchange.mark("transcribed", self._clock.now())
         exchange.input.frames.clear()
-        if transcript.text.strip():
-            exchange.input.words.append(transcript.text.strip())
+        if text:
+            exchange.input.words.append(text)
 
-    async def _reply(self, exchange: Exchange) -> None:
-        """Speaks the model's reply while it is being produced."""
-        pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        async with asyncio.TaskGroup() as tasks:
-            thinking = tasks.create_task(self._think(exchange, pieces))
-            try:
-                while (piece := await pieces.get()) is not None:
-                    await self._say(exchange, piece)
-            except EngineError as error:
-                exchange.fail(error)
-                thinking.cancel()
 
-    async def _think(self, exchange: Exchange, pieces: asyncio.Queue[str | None]) -> None:
-        """Streams the model's reply, cut into `pieces`; None ends them."""
+class _OwnVoiceTap:
+    """An `AudioTap` that lets `OwnVoice` know of both directions."""
 
-        def deliver(completed: list[str]) -> None:
-            exchange.pieces += completed
-            for piece in completed:
-                pieces.put_nowait(piece)
-
-        splitter = SentenceSplitter()
-        reply = self._engines.llm.reply(self._history.asking(exchange.input.text))
-        try:
-            async with aclosing(read(reply, self._name("llm"))) as events:
-                async for event in events:
-                    match event:
-                        case TextDelta(text):
-                            exchange.mark("first_token", self._clock.now())
-                            exchange.reply += text
-                            deliver(splitter.push(text))
-                        case IntentMatched(name):
-                            exchange.intent = name
-                        case PauseRecording():
-                            self._observer.act(event)  # the caller may speak over the reply, which drops its actions
-                        case HangUp() | Transfer() | SendDtmf() | ResumeRecording():
-                            exchange.actions.append(event)
-            deliver(splitter.flush())
-            exchange.complete = True
-        except EngineError as error:
-            exchange.fail(error)
-        finally:
-            pieces.put_nowait(None)
-
-    async def _recite(self, exchange: Exchange, pieces: Sequence[str]) -> None:
-        """Speaks a text that is known from the start."""
-        for piece in pieces:
-            await self._say(exchange, piece)
-
-    async def _apologise(self, exchange: Exchange) -> None:
-        """Says that something went wrong, if the voice still can."""
-        exchange.script.abandon()
-        try:
-            await self._recite(exchange, split(self._flavor.apology))
-        except EngineError:
-            exchange.script.abandon()
-
-    async def _say(self, exchange: Exchange, piece: str) -> None:
-        """Hands the speech of one piece to the port as it is synthesised."""
-        await self._keep_pace(exchange)
-        exchange.script.begin(piece)
-        if any(character.isalnum() for character in piece):
-            speech = self._engines.tts.synthesize(piece)
-            async with aclosing(read(speech, self._name("tts"))) as chunks:
-                async for audio in chunks:
-                    self._write(exchange, audio)
-        exchange.script.end()
-
-    def _write(self, exchange: Exchange, audio: Audio) -> None:
-        if not exchange.generation.live:
-            return
-        audio = exchange.silence.trim(audio)
-        if not len(audio.samples):
-            return
-        if exchange.timing.first_audio is None:
-            self._machine.apply(TurnEvent.VOICE_STARTED)
-            exchange.mark("first_audio", self._clock.now())
-        exchange.script.add(audio.seconds)
-        self._port.write(exchange.generation.number, audio)
-
-    async def _keep_pace(self, exchange: Exchange) -> None:
-        """Waits until the voice has caught up with the synthesis."""
-        while exchange.script.seconds:
-            position = self._port.position
-            played = position.seconds if position.generation == exchange.generation.number else 0.0
-            lead = exchange.script.seconds - played
-            if lead <= LEAD_SECONDS:
-                return
-            await self._clock.sleep(max(lead - LEAD_SECONDS, FRAME_SECONDS))
-
-    def _name(self, kind: Literal["stt", "llm", "tts"]) -> str:
-        """The registered name of the engine that plays the part."""
-        choice: EngineChoice | None = getattr(self._flavor, kind)
-        return choice.engine if choice is not None else kind
+    def __init__(self, own_voice: OwnVoice) -> None:
+        self.received = own_voice.heard
+        self.emitted = own_voice.spoken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import audioop
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -86,16 +87,31 @@ class Ear:
             frames.append(self._frames.popleft())
         return frames
 
+    def peek(self) -> list[Frame]:
+        """The utterance so far; it goes on."""
+        return list(self._frames)
+
+    def drop(self) -> None:
+        """It was no utterance: only the latest audio is kept again."""
+        self._keeping = False
+
     def _forget(self, before: float) -> None:
         while self._frames and self._frames[0].end <= before:
             self._frames.popleft()
 
 
-def utterance(frames: Sequence[Frame]) -> Audio:
-    """`frames`, one or more, as one stretch of audio at the rate of the last."""
+def levels(frame: Frame) -> tuple[float, float]:
+    """The root mean square (of ±32768) of both halves of a frame: `connector.turn.level`'s hops."""
+    samples = frame.samples
+    half = len(samples) // 2
+    return audioop.rms(samples[:half].data, 2), audioop.rms(samples[half:].data, 2)
+
+
+def utterance(frames: Sequence[Frame], tail: float = 0.0) -> Audio:
+    """`frames`, one or more, as one stretch of audio at the rate of the last, and `tail` seconds of silence."""
     rate = frames[-1].rate
     parts = [
         frame.samples if frame.rate == rate else resample(Audio(frame.samples, frame.rate), rate).samples
         for frame in frames
     ]
-    return Audio(np.concatenate(parts), rate)
+    return Audio(np.concatenate((*parts, np.zeros(round(tail * rate), np.int16))), rate)

@@ -6,10 +6,13 @@ import asyncio
 from collections import deque
 
 from connector.audio import Audio, Frame
-from connector.interfaces import AudioPort, Digit, PipelineObserver
+from connector.interfaces import Action, AudioPort, Digit, PipelineObserver
 
 ECHO_FRAMES = 3
 """Frames held back (60 ms): they are the cushion of the playout, which then never runs dry."""
+
+ECHO_BEHIND = 0.12
+"""Seconds written and not emitted beyond which nothing is added: an echo that once fell behind would stay so."""
 
 ECHO_GENERATION = 1
 """The one endless reply."""
@@ -24,6 +27,7 @@ class Echo:
         self._cushion: deque[Frame] = deque()
         self._filled = False
         self._silent = True
+        self._written = 0.0
 
     async def run(self) -> None:
         """Echoes until cancelled."""
@@ -37,8 +41,10 @@ class Echo:
     def digit(self, digit: Digit) -> None:
         """Keys are not audio: nothing comes back."""
 
-    def say(self, text: str) -> None:
-        """An echo has no voice of its own: nothing is said."""
+    def say(self, text: str, then: Action | None = None) -> None:
+        """An echo has no voice of its own: nothing is said, and `then` is due at once."""
+        if then is not None:
+            self._observer.act(then)
 
     def hold(self, held: bool) -> None:
         """Is silent while on hold."""
@@ -57,4 +63,6 @@ class Echo:
         self._filled = True
         while self._cushion:
             heard = self._cushion.popleft()
-            self._port.write(ECHO_GENERATION, Audio(heard.samples, heard.rate))
+            if self._written - self._port.position.seconds < ECHO_BEHIND:
+                self._port.write(ECHO_GENERATION, Audio(heard.samples, heard.rate))
+                self._written += heard.end - heard.time

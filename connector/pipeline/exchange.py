@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from connector.audio import Frame
+from connector.audio import Audio, Frame
 from connector.errors import EngineError
 from connector.interfaces import Action, TurnRecord, TurnTiming
 from connector.pipeline.generation import Generation
 from connector.pipeline.leading_silence import LeadingSilence
+from connector.pipeline.passages import Passage
 from connector.pipeline.script import Script
 
 
@@ -37,17 +38,27 @@ class Exchange:
     """The agent speaks unasked: `pieces` is all there is to say."""
     reply: str = ""
     """What the model produced so far, or the text of the prompt."""
-    pieces: list[str] = field(default_factory=list)
+    pieces: list[Passage] = field(default_factory=list)
     """The reply as split for speaking."""
     complete: bool = False
     """Nothing is to be added to `pieces`."""
-    rest: list[str] = field(default_factory=list)
+    rest: list[Passage] = field(default_factory=list)
     """The pieces that the caller did not hear to their end, once the exchange is over."""
     silence: LeadingSilence = field(default_factory=LeadingSilence)
     """Of the voice's beginning."""
     script: Script = field(default_factory=Script)
+    speaking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while one piece is being synthesised: a filler and the reply come one after the other."""
     intent: str | None = None
     actions: list[Action] = field(default_factory=list)
+    speculative: bool = False
+    """Begun before the caller was known to have finished; nobody hears of it until it is `released`."""
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the caller has finished."""
+    held: list[Audio] = field(default_factory=list)
+    """The voice that waits for that."""
+    early: list[Action] = field(default_factory=list)
+    """Actions that are due at once, and wait for that, too."""
     timing: TurnTiming = field(default_factory=TurnTiming)
     error: str | None = None
     task: asyncio.Task[None] | None = None

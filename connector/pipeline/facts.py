@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 
-from connector.config.model import SPOKEN_TEXTS, Flavor
+from connector.config.model import Flavor
 from connector.config.placeholders import HEADER, Placeholder, parse
 from connector.interfaces import CallInfo
 
@@ -30,11 +30,12 @@ _BRACKETS = str.maketrans("", "", "<>")
 def personal(flavor: Flavor, info: CallInfo) -> Flavor:
     """`flavor` for the call that `info` is about, with its placeholders filled."""
     facts = facts_of(info)
-    texts = {key: _filled(getattr(flavor, key), facts, str) for key in SPOKEN_TEXTS}
+    texts = {key: _filled(text, facts, _spoken) for key, text in flavor.spoken if key != "fillers"}
+    fillers = tuple(filter(None, (_filled(text, facts, _spoken) for text in flavor.fillers)))
     persona = _filled(flavor.persona, facts, _tagged)
     if OPENED in persona and OPENED not in flavor.persona:
         persona = f"{persona.rstrip()}\n\n{NOTICE}"
-    return flavor.model_copy(update={**texts, "persona": persona})
+    return flavor.model_copy(update={**texts, "fillers": fillers, "persona": persona})
 
 
 def facts_of(info: CallInfo) -> Mapping[str, str]:
@@ -64,6 +65,10 @@ def _piece(piece: str | Placeholder, facts: Mapping[str, str], write: Callable[[
         return piece
     name = piece.name.lower() if piece.name.startswith(HEADER) else piece.name
     return write(facts[name]) if name in facts else piece.fallback
+
+
+def _spoken(fact: str) -> str:
+    return fact.translate(_BRACKETS)  # nobody says brackets, and tags are the flavor's own
 
 
 def _tagged(fact: str) -> str:

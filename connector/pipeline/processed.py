@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from connector.audio import Audio, Frame
 from connector.interfaces import (
+    Action,
     AudioPort,
     AudioService,
     AudioStream,
@@ -98,8 +99,8 @@ class ProcessedPort:
     def pause(self) -> None:
         self._port.pause()
 
-    def resume(self) -> None:
-        self._port.resume()
+    def resume(self, back: float = 0.0) -> None:
+        self._port.resume(back)
 
     def clear(self) -> Position:
         return self._port.clear()
@@ -152,5 +153,5 @@ class _Processed:
     def hold(self, held: bool) -> None:
         self._pipeline.hold(held)
 
-    def say(self, text: str) -> None:
-        self._pipeline.say(text)
+    def say(self, text: str, then: Action | None = None) -> None:
+        self._pipeline.say(text, then)

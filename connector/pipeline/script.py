@@ -18,6 +18,7 @@ class _Line:
     start: float
     seconds: float = 0.0
     complete: bool = False
+    interruptible: bool = True
 
 
 class Script:
@@ -32,10 +33,19 @@ class Script:
         """Audio handed to the port so far."""
         return self._seconds
 
-    def begin(self, text: str) -> None:
-        """The audio that follows speaks `text`."""
+    @property
+    def begun(self) -> bool:
+        """Whether any piece was."""
+        return bool(self._lines)
+
+    def begin(self, text: str, *, interruptible: bool = True) -> None:
+        """The audio that follows speaks `text`, which the caller may interrupt or not."""
         self.end()
-        self._lines.append(_Line(text, self._seconds))
+        self._lines.append(_Line(text, self._seconds, interruptible=interruptible))
+
+    def interruptible(self, position: float) -> bool:
+        """Whether the caller may interrupt what is spoken at `position` seconds."""
+        return all(line.interruptible for line in self._lines if line.start <= position < line.start + line.seconds)
 
     def add(self, seconds: float) -> None:
         """So much audio of the piece begun last was handed to the port."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from connector.errors import EngineError
@@ -29,13 +30,20 @@ async def read(stream: AsyncIterator[T], engine: str) -> AsyncGenerator[T, None]
     Raises `EngineError` where the engine falls silent for longer than `PATIENCE`. Close this
     generator itself with `contextlib.aclosing`.
     """
-    try:
+    async with closing(stream):
         while True:
             try:
                 item = await patiently(anext(stream), engine)
             except StopAsyncIteration:
                 return
             yield item
+
+
+@asynccontextmanager
+async def closing(stream: AsyncIterator[T]) -> AsyncGenerator[AsyncIterator[T], None]:
+    """Closes `stream` in the end, where it can be closed."""
+    try:
+        yield stream
     finally:
         if isinstance(stream, AsyncGenerator):
             await stream.aclose()

@@ -10,7 +10,9 @@ from connector.record.cdr import (
     Files,
     Pause,
     Redirection,
+    Service,
     Step,
+    Summary,
     Turn,
     redact,
 )
@@ -18,7 +20,7 @@ from connector.record.disk import Disk
 from connector.record.files import CallFiles, FileCdrStore
 from connector.record.formats import load as load_format
 from connector.record.journal import Journals
-from connector.record.latency import Latency, Parts, WireLatency, WireTurn, latency
+from connector.record.latency import Latency, Parts, WireLatency, WireTurn, latency, percentiles
 from connector.record.media import MediaStatistics
 from connector.record.recorder import CallRecorder, Ending
 from connector.record.recording import Recording
@@ -43,11 +45,14 @@ __all__ = [
     "Pause",
     "Recording",
     "Redirection",
+    "Service",
     "Step",
+    "Summary",
     "Turn",
     "WireLatency",
     "WireTurn",
     "latency",
     "load_format",
+    "percentiles",
     "redact",
 ]

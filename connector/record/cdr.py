@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
 
-from connector.interfaces import Party, TimingSource
-from connector.record.latency import Latency
+from connector.interfaces import EngineKind, Party, ServiceOutcome, TimingSource
+from connector.record.latency import Latency, percentiles
 from connector.record.media import MediaStatistics
 
 
@@ -48,6 +49,37 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class Service(_Part):
+    """One request to an engine."""
+
+    kind: EngineKind
+    """What was asked, by its key in the flavor."""
+    engine: str
+    """Its registered name."""
+    generation: int | None
+    """Number of the reply that it was for; None for what listens to the caller."""
+    outcome: ServiceOutcome
+    """What became of it: heard, answered in vain, broken off before it was heard, failed."""
+    at: float | None
+    """When it was asked, in seconds from the beginning of the recording."""
+    first_ms: int | None
+    """Until the first text or audio came; None where nothing did."""
+    total_ms: int
+    """Until it was answered, or given up."""
+    characters_in: int = 0
+    """Of text that it was given."""
+    characters_out: int = 0
+    """Of text that came."""
+    tokens_in: int = 0
+    """Of the request, by the engine's own count; 0 where it does not tell."""
+    tokens_out: int = 0
+    """Of the reply, by the engine's own count; the pieces that it came in where it does not tell."""
+    audio_in: float = 0.0
+    """Seconds of audio that it was given."""
+    audio_out: float = 0.0
+    """Seconds of audio that came."""
+
+
 class Turn(_Part):
     """One exchange. Times are seconds from the beginning of the recording; None where nothing was audible."""
 
@@ -75,6 +107,45 @@ class Turn(_Part):
     """How long the caller waited, and for what."""
     error: Text | None = None
     """The engine's failure that cost the turn."""
+    services: list[Service] = []
+    """What was asked of engines since the turn before, in order."""
+    speculations: int = 0
+    """Answers that were begun before the end of the turn was decided."""
+    wasted: int = 0
+    """Requests whose result nobody heard."""
+
+
+class Summary(_Part):
+    """The conversation in figures."""
+
+    turns: int = 0
+    """Turns in which the caller had said or keyed something."""
+    interruptions: int = 0
+    """Turns whose end the caller did not wait for."""
+    silence_p50_ms: int | None = None
+    """Median of the silence before an answer, on the wire; None where there was none."""
+    silence_p95_ms: int | None = None
+    """Its 95th percentile."""
+    requests: int = 0
+    """Requests to engines."""
+    speculations: int = 0
+    """Answers that were begun before the end of a turn was decided."""
+    wasted: int = 0
+    """Requests whose result nobody heard."""
+
+    @classmethod
+    def of(cls, turns: Sequence[Turn]) -> Self:
+        """The figures of `turns`."""
+        p50, p95 = percentiles([turn.latency.silence_ms for turn in turns])
+        return cls(
+            turns=sum(bool(turn.heard) for turn in turns),
+            interruptions=sum(turn.interrupted for turn in turns),
+            silence_p50_ms=p50,
+            silence_p95_ms=p95,
+            requests=sum(len(turn.services) for turn in turns),
+            speculations=sum(turn.speculations for turn in turns),
+            wasted=sum(turn.wasted for turn in turns),
+        )
 
 
 class Redirection(_Part):
@@ -170,6 +241,8 @@ class CallRecord(_Part):
     """What the media went through, where the port counts it."""
     turns: list[Turn]
     """Every exchange, in order."""
+    summary: Summary = Summary()
+    """The conversation in figures."""
     pauses: list[Pause] = []
     """When the recording was paused, in order."""
     errors: list[Text]

@@ -97,7 +97,9 @@ class Journals:
         try:
             if not (self.folder / LOCK).exists():
                 self._take_folder()  # the first call, or somebody has cleared the records away
-            write_atomically(journal.path, record.model_dump_json(), durable=False)
+            # All requests of a long call, after each of its turns, would keep Python's lock for milliseconds.
+            known = record.model_dump_json(exclude={"turns": {"__all__": {"services"}}})
+            write_atomically(journal.path, known, durable=False)
             self._failing = False
         except OSError as error:
             if not self._failing:

@@ -7,8 +7,9 @@ arrival or emission plus `k` samples, in both directions alike.
 
 from __future__ import annotations
 
+import math
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -60,27 +61,32 @@ class WireTurn:
 class Parts(BaseModel):
     """What a turn's silence was spent on, in whole milliseconds; None where a step did not happen.
 
-    A step that did not happen leaves its time to the next one, so that the parts always add up to
-    the silence heard.
+    A step that did not happen leaves its time to the next one, and one that was over before the step
+    before it takes none: the parts are never negative and always add up to the silence heard.
     """
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     end_of_turn: int | None = None
-    """From the end of the caller's speech on the wire until the turn was taken."""
+    """From the end of the caller's speech on the wire until the answer was begun, at a hint that the turn was over or
+    else once that was decided; without the recognition that went before."""
     stt: int | None = None
     """Until the caller's words were known."""
     llm: int | None = None
     """Until the first token of the reply."""
+    sentence: int | None = None
+    """Until its first sentence went to the voice."""
     tts: int | None = None
-    """Until the first audio of the reply."""
+    """Until the first audio of it."""
+    held: int | None = None
+    """Until it was decided that the turn was over: the answer was ready and waited."""
     playout: int | None = None
     """Until the first audible sample of it was emitted."""
 
     @property
     def total(self) -> int:
         """The sum."""
-        return sum(part for part in (self.end_of_turn, self.stt, self.llm, self.tts, self.playout) if part is not None)
+        return sum(part for _, part in self if part is not None)
 
 
 class Latency(BaseModel):
@@ -89,7 +95,10 @@ class Latency(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     silence_ms: int | None
-    """From the caller's last sound to the agent's first, on the wire; None where one of both did not speak."""
+    """From the caller's last sound to the agent's first, on the wire: 0 where they overlap, None where one of both did
+    not speak."""
+    decided_ms: int | None = None
+    """After so much of it the turn was taken, while the answer may have been in the making; None where nobody spoke."""
     parts_ms: Parts
     """What it was spent on."""
 
@@ -119,36 +128,72 @@ class WireLatency:
             self._caller.forget(timing.decided)
         first, last = None, None
         if timing.first_audio is not None:
+            played = timing.first_audio if timing.released is None else max(timing.first_audio, timing.released)
             # What leaves in the same tick as the first audio is written bears that tick's time.
-            first, last = self._agent.edges(timing.first_audio - FRAME_SECONDS)
-            self._agent.forget(timing.first_audio)
+            first, last = self._agent.edges(played - FRAME_SECONDS)
+            self._agent.forget(played)
         return WireTurn(caller_start=start, caller_end=end, agent_start=first, agent_end=last)
 
 
 def latency(timing: TurnTiming, wire: WireTurn) -> Latency:
     """The silence between both voices and its parts; whole milliseconds, so that they add up exactly."""
-    silence = None
-    if wire.caller_end is not None and wire.agent_start is not None:
-        silence = _milliseconds(wire.agent_start) - _milliseconds(wire.caller_end)
-    steps = {
-        "end_of_turn": timing.decided,
-        "stt": timing.transcribed,
-        "llm": timing.first_token,
-        "tts": timing.first_audio,
-        "playout": wire.agent_start,
-    }
-    parts = {}
-    before = wire.caller_end
-    for name, instant in steps.items():
-        if instant is not None:
-            if before is not None:
-                parts[name] = _milliseconds(instant) - _milliseconds(before)
-            before = instant
-    return Latency(silence_ms=silence, parts_ms=Parts(**parts))
+    begin, end = _milliseconds(wire.caller_end), _milliseconds(wire.agent_start)
+    decided = _milliseconds(timing.decided)
+    parts: dict[str, int] = {}
+    reached = begin
+    for name, instant in _steps(timing, wire):
+        at = _milliseconds(instant)
+        if at is None:
+            continue
+        if end is not None:
+            at = min(at, end)
+        if reached is not None:
+            at = max(at, reached)
+            parts[name] = parts.get(name, 0) + at - reached
+        reached = at
+    return Latency(
+        silence_ms=None if begin is None or end is None else max(0, end - begin),
+        decided_ms=None if begin is None or decided is None else max(0, decided - begin),
+        parts_ms=Parts(**parts),
+    )
 
 
-def _milliseconds(instant: float) -> int:
-    return round(instant * 1000)
+def _steps(timing: TurnTiming, wire: WireTurn) -> Sequence[tuple[str, float | None]]:
+    """What a caller waits for, part by part, and until when.
+
+    An answer that was begun before the end of the turn was decided is made while the silence goes on. What is
+    waited for at any moment is then the making, step by step, and the decision while that alone is missing:
+    until there is a hint of it, and once the answer is ready.
+    """
+    hint, recognition = timing.hint, timing.decided
+    if hint is not None:
+        recognition = hint if timing.recognition is None else min(timing.recognition, hint)
+    return (
+        ("end_of_turn", recognition),
+        ("stt", timing.transcribed),
+        ("end_of_turn", hint),
+        ("llm", timing.first_token),
+        ("sentence", timing.first_sentence),
+        ("tts", timing.first_audio),
+        ("held", None if hint is None else timing.released),
+        ("playout", wire.agent_start),
+    )
+
+
+def percentiles(values: Iterable[int | None]) -> tuple[int | None, int | None]:
+    """Median and 95th percentile of those `values` that there are, interpolated; None where there are none."""
+    known = sorted(value for value in values if value is not None)
+    return (_quantile(known, 0.5), _quantile(known, 0.95)) if known else (None, None)
+
+
+def _quantile(ordered: Sequence[int], share: float) -> int:
+    position = share * (len(ordered) - 1)
+    below, above = ordered[math.floor(position)], ordered[math.ceil(position)]
+    return round(below + (above - below) * (position - math.floor(position)))
+
+
+def _milliseconds(instant: float | None) -> int | None:
+    return None if instant is None else round(instant * 1000)
 
 
 class _Levels:

@@ -11,7 +11,16 @@ from typing import Any
 
 from connector.config.model import RecordSettings
 from connector.errors import RecordError
-from connector.interfaces import AudioPort, CallInfo, Clock, Party, SignallingStep, TimingSource, TurnRecord
+from connector.interfaces import (
+    AudioPort,
+    CallInfo,
+    Clock,
+    Party,
+    ServiceUse,
+    SignallingStep,
+    TimingSource,
+    TurnRecord,
+)
 from connector.record.cdr import (
     CallRecord,
     CdrStore,
@@ -19,7 +28,9 @@ from connector.record.cdr import (
     Files,
     Pause,
     Redirection,
+    Service,
     Step,
+    Summary,
     Turn,
     redact,
     redact_keys,
@@ -190,6 +201,9 @@ class CallRecorder:
             agent_end=self._media_time(wire.agent_end),
             latency=latency(record.timing, wire),
             error=record.error,
+            services=[self._service(use) for use in record.services],
+            speculations=record.speculations,
+            wasted=record.wasted,
         )
         self._turns.append(turn)
         if record.error is not None:
@@ -282,6 +296,7 @@ class CallRecorder:
             timing=self._timing,
             media=media,
             turns=list(self._turns),
+            summary=Summary.of(self._turns),
             pauses=[]
             if answered is None
             else [
@@ -295,6 +310,23 @@ class CallRecorder:
                 transcript=self._files.transcript if transcribed else None,
                 cdr=self._files.cdr,
             ),
+        )
+
+    def _service(self, use: ServiceUse) -> Service:
+        return Service(
+            kind=use.kind,
+            engine=use.engine,
+            generation=use.generation,
+            outcome=use.outcome,
+            at=self._media_time(use.started),
+            first_ms=None if use.first is None else round((use.first - use.started) * 1000),
+            total_ms=round((use.ended - use.started) * 1000),
+            characters_in=use.characters_in,
+            characters_out=use.characters_out,
+            tokens_in=use.tokens_in,
+            tokens_out=use.tokens_out,
+            audio_in=round(use.audio_in, 3),
+            audio_out=round(use.audio_out, 3),
         )
 
     def _step(self, step: SignallingStep) -> Step:

@@ -1,4 +1,8 @@
-"""How much speech it takes to begin a turn, and so to interrupt the agent or to make it pause."""
+"""Barge-in in two steps: what makes the agent pause, what makes it the caller's turn, and what lets the agent go on.
+
+What a microphone hears while the agent speaks may be a cough, a listener's "uh-huh", the television, or the agent
+itself. So the voice pauses at once, which is cheap to take back; only words, or much speech, take the turn.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,38 @@ import math
 from connector.config.model import TurnSettings
 from connector.turn.state import Turn
 
-PAUSE_SECONDS = 0.06
-"""More speech than this over the agent's voice makes it pause until it is clear whether the caller interrupts."""
+LOUD_SECONDS = 0.04
+"""So long it must be as loud as speech, and at least as probable as `POSSIBLE`, to make the agent pause ..."""
+POSSIBLE = 0.15
+VOICED_SECONDS = 0.06
+"""... or so long the detector must hear speech, which outweighs the level."""
+SPEECH_TO_RECOGNISE = 0.1
+"""Speech by the detector in which words are worth looking for."""
+LONG_SPEECH = 0.9
+"""So much speech takes the turn whatever its words: nobody clears his throat for so long."""
+LONG_QUIET = 3.0
+"""Where the line is too noisy ever to be quiet, silence by the detector must last so many times as long."""
 
 
 def speech_needed(turn: Turn, settings: TurnSettings) -> float:
-    """Seconds of speech that begin the caller's turn while `turn` holds; infinite where none does.
+    """Seconds of speech that begin the caller's turn while `turn` holds; infinite where none does."""
+    match turn:
+        case Turn.SPEAKING:
+            return math.inf
+        case Turn.YIELDING:
+            return max(LONG_SPEECH, settings.barge_in_seconds) if settings.confirm_words else settings.barge_in_seconds
+        case _:
+            return settings.start_seconds
 
-    Over the agent's voice it takes more than in silence: what a microphone hears then may be the
-    agent itself, and a voice that stops at every cough is worse than one that stops 70 ms later.
+
+def interrupts(voiced: float, loud: float, probability: float) -> bool:
+    """Whether the agent pauses for what may be the caller interrupting.
+
+    `voiced`: seconds of speech by the detector, `probability` its latest; `loud`: seconds as loud as speech.
     """
-    if turn is not Turn.SPEAKING:
-        return settings.start_seconds
-    return settings.barge_in_seconds if settings.barge_in else math.inf
+    return voiced > VOICED_SECONDS or (loud >= LOUD_SECONDS and (voiced > 0 or probability >= POSSIBLE))
 
 
-def gives_way(turn: Turn, settings: TurnSettings, voiced: float, *, giving_way: bool) -> bool:
-    """Whether the agent is silent for `voiced` seconds of speech that may become the caller's turn.
-
-    A caller who interrupts hears the agent stop at once; after a cough it goes on where it stopped.
-    An answer does not begin into what may be the caller going on. `giving_way`: it is silent already.
-    """
-    if turn not in (Turn.THINKING, Turn.SPEAKING) or (turn is Turn.SPEAKING and not settings.barge_in):
-        return False
-    return voiced > (PAUSE_SECONDS if turn is Turn.SPEAKING and not giving_way else 0.0)
+def goes_on(quiet: float, silence: float, settings: TurnSettings) -> bool:
+    """Whether the agent goes on, as what made it pause is over. Seconds: `quiet` by level, `silence` by detector."""
+    return min(quiet, silence) >= settings.resume_after or silence >= LONG_QUIET * settings.resume_after

@@ -20,13 +20,15 @@ class Turn(Enum):
     """An answer is on its way and nothing of it was handed to the port."""
     SPEAKING = "speaking"
     """The agent's voice is being played."""
+    YIELDING = "yielding"
+    """The agent's voice is paused: the caller may be interrupting."""
 
 
 class TurnEvent(Enum):
     """What moves the turn on."""
 
     CALLER_STARTED = "caller started"
-    """Speech long enough to count; over the agent's voice this is barge-in."""
+    """Speech long enough to count, or words over the agent's voice, which is barge-in."""
     CALLER_FINISHED = "caller finished"
     """Silence long enough to count, or the turn's longest duration."""
     KEY_PRESSED = "key pressed"
@@ -39,6 +41,10 @@ class TurnEvent(Enum):
     """The recogniser found no words."""
     VOICE_STARTED = "voice started"
     """The first audio of the answer was handed to the port."""
+    VOICE_PAUSED = "voice paused"
+    """Something was heard over the agent's voice."""
+    VOICE_RESUMED = "voice resumed"
+    """It was nothing: a cough, a listener's "uh-huh", the agent's own echo."""
     REPLY_OVER = "reply over"
     """The answer was played to its end, or there was none to play."""
 
@@ -56,9 +62,13 @@ TRANSITIONS: Mapping[tuple[Turn, TurnEvent], Turn] = MappingProxyType(
         (Turn.THINKING, TurnEvent.NOTHING_HEARD): Turn.LISTENING,
         (Turn.THINKING, TurnEvent.VOICE_STARTED): Turn.SPEAKING,
         (Turn.THINKING, TurnEvent.REPLY_OVER): Turn.LISTENING,
-        (Turn.SPEAKING, TurnEvent.CALLER_STARTED): Turn.CALLER_SPEAKING,
+        (Turn.SPEAKING, TurnEvent.VOICE_PAUSED): Turn.YIELDING,
         (Turn.SPEAKING, TurnEvent.KEY_PRESSED): Turn.LISTENING,
         (Turn.SPEAKING, TurnEvent.REPLY_OVER): Turn.LISTENING,
+        (Turn.YIELDING, TurnEvent.CALLER_STARTED): Turn.CALLER_SPEAKING,
+        (Turn.YIELDING, TurnEvent.VOICE_RESUMED): Turn.SPEAKING,
+        (Turn.YIELDING, TurnEvent.KEY_PRESSED): Turn.LISTENING,
+        (Turn.YIELDING, TurnEvent.REPLY_OVER): Turn.LISTENING,
     }
 )
 """Every (turn, event) that may happen, and the turn that follows."""

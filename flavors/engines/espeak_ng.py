@@ -38,4 +38,11 @@ def _load(options: EspeakOptions, context: EngineContext) -> ProgramSpeech:
     return ProgramSpeech(NAME, "espeak-ng", say, options.cache_seconds)
 
 
-descriptor = EngineDescriptor(name=NAME, kind=EngineKind.TTS, options=EspeakOptions, extra="", load=_load)
+descriptor = EngineDescriptor(
+    name=NAME,
+    kind=EngineKind.TTS,
+    options=EspeakOptions,
+    extra="",
+    load=_load,
+    language=lambda options: options.voice.partition("+")[0],
+)

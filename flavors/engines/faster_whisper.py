@@ -258,5 +258,10 @@ def _make(options: FasterWhisperOptions, context: EngineContext) -> FasterWhispe
 
 
 descriptor = EngineDescriptor(
-    name=NAME, kind=EngineKind.STT, options=FasterWhisperOptions, extra="faster-whisper", load=_make
+    name=NAME,
+    kind=EngineKind.STT,
+    options=FasterWhisperOptions,
+    extra="faster-whisper",
+    load=_make,
+    language=lambda options: options.language or "",
 )

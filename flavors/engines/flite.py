@@ -92,4 +92,11 @@ def _load(options: FliteOptions, context: EngineContext) -> Flite:
     return Flite(options)
 
 
-descriptor = EngineDescriptor(name=NAME, kind=EngineKind.TTS, options=FliteOptions, extra="", load=_load)
+descriptor = EngineDescriptor(
+    name=NAME,
+    kind=EngineKind.TTS,
+    options=FliteOptions,
+    extra="",
+    load=_load,
+    language=lambda options: "" if "/" in options.voice else "en",
+)

@@ -23,6 +23,7 @@ from connector.interfaces import (
     ResumeRecording,
     Role,
     TextDelta,
+    TokenUsage,
     Transfer,
 )
 from flavors.engines._openai import Service, ServiceOptions, require_package
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from openai import AsyncStream
     from openai.types.chat import ChatCompletionChunk, ChatCompletionFunctionToolParam, ChatCompletionMessageParam
     from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
+    from openai.types.completion_usage import CompletionUsage
 
 NAME = "openai-chat"
 
@@ -82,14 +84,16 @@ class OpenAIChat:
         await self._service.aclose()
 
     async def reply(self, history: Sequence[Message]) -> AsyncGenerator[ReplyEvent, None]:
-        """Streams the reply: text as it comes, then what the model asks of the call.
+        """Streams the reply: text as it comes, then what the model asks of the call, then what it cost.
 
+        The cost comes where the service tells: OpenAI and vLLM do where `stream_options` ask for it.
         Closing the iterator closes the connection, and so ends the generation at the service.
         Raises `EngineError`, also where the model answers with nothing at all.
         """
         options = self._options
         calls = ToolCalls()
         spoke = False
+        usage: CompletionUsage | None = None
         with self._service.errors():
             async with self._service.deadline():
                 stream = await self._request(history)
@@ -101,12 +105,15 @@ class OpenAIChat:
                             spoke = True
                             yield TextDelta(choice.delta.content)
                         calls.add(choice.delta.tool_calls or ())
+                    usage = chunk.usage or usage
                     chunk = await anext(stream, None)
         events = list(calls.events(options.transfer_targets, spoke=spoke))
         if not spoke and not events:
             raise EngineError(NAME, f"{options.model} answered with nothing")
         for event in events:
             yield event
+        if (cost := _cost(usage)) is not None:
+            yield cost
 
     async def _request(self, history: Sequence[Message]) -> AsyncStream[ChatCompletionChunk]:
         from openai import omit
@@ -121,6 +128,13 @@ class OpenAIChat:
             tools=tool_definitions(options.tools, options.transfer_targets) or omit,
             extra_body=options.extra_body,
         )
+
+
+def _cost(usage: CompletionUsage | None) -> TokenUsage | None:
+    """What the service counted; None where that is not what the protocol says: a figure is no reason to fail."""
+    # The client takes answers as they come, without the fields that are missing.
+    prompt, completion = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+    return TokenUsage(prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None
 
 
 def chat_messages(history: Sequence[Message], opening: str = "") -> list[ChatCompletionMessageParam]:

@@ -93,4 +93,11 @@ def _make(options: TranscriptionsOptions, context: EngineContext) -> OpenAITrans
     return OpenAITranscriptions(options)
 
 
-descriptor = EngineDescriptor(name=NAME, kind=EngineKind.STT, options=TranscriptionsOptions, extra="openai", load=_make)
+descriptor = EngineDescriptor(
+    name=NAME,
+    kind=EngineKind.STT,
+    options=TranscriptionsOptions,
+    extra="openai",
+    load=_make,
+    language=lambda options: options.language or "",
+)

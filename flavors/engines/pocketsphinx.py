@@ -304,5 +304,10 @@ def _load(options: PocketSphinxOptions, context: EngineContext) -> PocketSphinx:
 
 
 descriptor = EngineDescriptor(
-    name=NAME, kind=EngineKind.STT, options=PocketSphinxOptions, extra="pocketsphinx", load=_load
+    name=NAME,
+    kind=EngineKind.STT,
+    options=PocketSphinxOptions,
+    extra="pocketsphinx",
+    load=_load,
+    language=lambda options: "en",
 )

@@ -6,7 +6,6 @@ torch, is not installed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.errors import EngineError, ModelMissing, PackageMissing
+from connector.errors import EngineError
 from connector.interfaces import (
     EngineContext,
     EngineDescriptor,
@@ -25,6 +24,7 @@ from connector.interfaces import (
     Placement,
     Worker,
 )
+from flavors.engines import _onnx
 
 NAME = "silero"
 
@@ -74,9 +74,7 @@ class Silero:
 
     async def start(self) -> None:
         """Loads the model; raises `ModelMissing` where it was not fetched."""
-        self._worker = await self._context.host.start(
-            partial(_load, self._context.models / MODEL.name), Placement.THREAD, NAME
-        )
+        self._worker = await self._context.host.start(partial(_load, self._context.models), Placement.THREAD, NAME)
 
     async def check(self) -> None:
         """Listens to a window of silence."""
@@ -99,20 +97,8 @@ class Silero:
         return cast(tuple[Floats, Floats], await self._worker.run(windows, states))
 
 
-def _load(path: Path) -> Callable[[Floats, Floats], tuple[Floats, Floats]]:
-    import onnxruntime
-
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise ModelMissing(NAME, f"{path}: {error.strerror}: run `voxtrunk models fetch`") from error
-    if hashlib.sha256(model).hexdigest() != MODEL.sha256:
-        raise ModelMissing(NAME, f"{path} is damaged: run `voxtrunk models fetch`")
-    options = onnxruntime.SessionOptions()
-    # One thread: a batch of 64 windows takes about a millisecond, and the cores belong to the calls.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+def _load(folder: Path) -> Callable[[Floats, Floats], tuple[Floats, Floats]]:
+    session = _onnx.session(NAME, MODEL, folder)
     rate = np.array(RATE, np.int64)
 
     def probabilities(windows: Floats, states: Floats) -> tuple[Floats, Floats]:
@@ -130,10 +116,7 @@ def _load(path: Path) -> Callable[[Floats, Floats], tuple[Floats, Floats]]:
 
 
 def _make(options: SileroOptions, context: EngineContext) -> Silero:
-    try:
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise PackageMissing(NAME, "onnxruntime is not installed: run `pip install 'voxtrunk[silero]'`") from error
+    _onnx.require(NAME)
     return Silero(context)
 
 

@@ -260,7 +260,8 @@ async def test_a_question_is_heard_answered_recorded_and_timed(house: House) -> 
     parts = question.latency.parts_ms
     assert parts.stt == pytest.approx(120, abs=60)
     assert parts.llm == pytest.approx(150, abs=60)
-    assert parts.end_of_turn == pytest.approx(1000 * TurnSettings().end_silence, abs=120)
+    assert question.latency.decided_ms == pytest.approx(1000 * TurnSettings().end_silence, abs=120)
+    assert {(use.kind.value, use.engine) for use in question.services} >= {("llm", "fake-llm"), ("tts", "fake-tts")}
 
     assert question.caller_start is not None
     assert question.caller_end is not None

@@ -7,8 +7,9 @@
         port.voice_between(2.0, 3.0)      # when the agent was heard
 
 Every 20 ms one frame of playout is emitted and one frame of the caller is delivered, silence where
-there is nothing. The port keeps the promises of `connector.interfaces.AudioPort` and no others, so a
-pipeline that works here rests on the contract and not on an implementation.
+there is nothing. A `resume` goes back as far as it may. The port keeps the promises of
+`connector.interfaces.AudioPort` and no others, so a pipeline that works here rests on the contract and not on
+an implementation.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class FakeAudioPort:
         self._frames = 0
         self._generation = 0
         self._playout: deque[Samples] = deque()
+        self._heard: deque[Samples] = deque()
         self._pending = 0
         self._emitted = 0
         self._finished = False
@@ -134,7 +136,9 @@ class FakeAudioPort:
     def pause(self) -> None:
         self._paused = True
 
-    def resume(self) -> None:
+    def resume(self, back: float = 0.0) -> None:
+        if self._paused and not self._is_over(self._generation):
+            self._go_back(min(round(back * self._rate), self._emitted))
         self._paused = False
 
     def clear(self) -> Position:
@@ -211,11 +215,25 @@ class FakeAudioPort:
                 self._playout.appendleft(head[len(part) :])
         self._pending -= filled
         self._emitted += filled
+        self._heard.append(frame[:filled])
         return frame
+
+    def _go_back(self, count: int) -> None:
+        """Emits the last `count` samples of the generation once more."""
+        self._pending += count
+        self._emitted -= count
+        while count:
+            piece = self._heard.pop()
+            again = piece[-count:]
+            self._playout.appendleft(again)
+            if len(again) < len(piece):
+                self._heard.append(piece[: -len(again)])
+            count -= len(again)
 
     def _supersede(self, generation: int) -> None:
         self._generation = generation
         self._playout.clear()
+        self._heard.clear()
         self._pending = self._emitted = 0
         self._finished = self._cleared = False
         self._settle()

@@ -11,7 +11,7 @@ from pathlib import Path
 from connector.call import Call, Plan, Registry
 from connector.config.model import Flavor, RecordSettings
 from connector.errors import VoxtrunkError
-from connector.interfaces import AudioPort, CallInfo, Digit, Pipeline, PipelineObserver
+from connector.interfaces import Action, AudioPort, CallInfo, Digit, Pipeline, PipelineObserver
 from connector.record import CallRecord, CallRecorder, Disk, Turn
 from tests.fakes.audio_port import FakeAudioPort
 from tests.fakes.cdr_store import FakeCdrStore
@@ -29,6 +29,8 @@ class FakePipeline:
         self.fails = fails
         self.running = False
         self.told: list[str] = []
+        self.then: list[Action] = []
+        """What is due once what it was to say has been heard."""
 
     async def run(self) -> None:
         self.running = True
@@ -46,8 +48,10 @@ class FakePipeline:
     def hold(self, held: bool) -> None:
         self.told.append("held" if held else "resumed")
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, then: Action | None = None) -> None:
         self.told.append(f"say {text}")
+        if then is not None:
+            self.then.append(then)
 
 
 class FakeMonitor:

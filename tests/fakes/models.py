@@ -6,12 +6,13 @@ from functools import cache
 from pathlib import Path
 
 from connector.config import models_cache
+from connector.interfaces import ModelFile
 from flavors.engines import silero
 
 
 @cache
-def models_folder() -> Path:
-    """The models folder of this machine, with Silero's file in it."""
+def models_folder(model: ModelFile = silero.MODEL) -> Path:
+    """The models folder of this machine, with the file of `model` in it."""
     folder = models_cache.default_folder()
-    models_cache.fetch(silero.MODEL, folder)
+    models_cache.fetch(model, folder)
     return folder

@@ -194,8 +194,10 @@ class OpenAIServer:
         if not response.prepared:
             await response.prepare(request)
         await send({}, "stop")
-        # The last chunk of a stream with `include_usage` has no choices.
-        await _event(response, json.dumps(chunk | {"choices": [], "usage": {"prompt_tokens": 1, "total_tokens": 1}}))
+        if (self.requests[-1].json.get("stream_options") or {}).get("include_usage"):
+            # The last chunk, which has no choices.
+            usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+            await _event(response, json.dumps(chunk | {"choices": [], "usage": usage}))
         await _event(response, "[DONE]")
         await response.write_eof()
         return response

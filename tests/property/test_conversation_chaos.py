@@ -59,9 +59,11 @@ async def live_through(steps: list[tuple[str, object, object]], *, barge_in: boo
                 await talk.clock.sleep(8)
         for turn in talk.notes.turns:
             timing = turn.timing
-            instants = [timing.speech_end, timing.decided, timing.transcribed, timing.first_token, timing.first_audio]
-            happened = [instant for instant in instants if instant is not None]
-            assert happened == sorted(happened)
+            work = [timing.speech_end, timing.recognition, timing.transcribed, timing.hint, timing.first_token]
+            work += [timing.first_sentence, timing.first_audio]
+            for instants in (work, [timing.speech_end, timing.decided, timing.released]):
+                happened = [instant for instant in instants if instant is not None]
+                assert happened == sorted(happened)
             assert turn.interrupted or turn.error or " ".join(turn.reply.split()) == turn.spoken
         generations = [turn.generation for turn in talk.notes.turns]
         assert generations == sorted(set(generations))

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from connector.call import Pressure, Registry, State
+from connector.call.call import FAREWELL_SECONDS
 from connector.config.model import Flavor
 from connector.errors import CallFailed, EngineUnreachable, UnknownNumber
 from connector.interfaces import (
@@ -24,9 +25,12 @@ from connector.interfaces import (
     Transfer,
 )
 from connector.record import Disposition
+from tests.fakes.audio_port import FakeAudioPort
 from tests.fakes.calls import Stage, a_leg, over
 from tests.fakes.cdr_store import FakeCdrStore
 from tests.fakes.clock import virtual_time
+from tests.fakes.engines import tone
+from tests.fakes.leg import FakeLeg
 
 
 @virtual_time
@@ -56,14 +60,36 @@ async def test_a_call_rings_is_answered_and_ends_with_the_callers_bye() -> None:
 async def test_the_greeting_waits_for_the_acknowledgement() -> None:
     """A phone that has not yet processed the 200 would miss the greeting's first words."""
     stage = Stage()
+    clock = stage.clock
+    async with FakeAudioPort(clock) as port:
+        leg = FakeLeg(port, acknowledges=False)
+        call = stage.take(leg)
+        await clock.sleep(0.1)
+        port.write(1, tone(440, 1.0))
+        await clock.sleep(1.9)
+        assert call.state is State.ANSWERED
+        assert [pipeline.running for pipeline in stage.pipelines] == [True]
+        assert not port.voice
+        leg.emit(Established())
+        await clock.sleep(2)
+        assert port.voice[0][0] == pytest.approx(2.0, abs=0.021)
+        assert port.voice_between(0, 4) == pytest.approx(1.0)
+        leg.emit(Terminated(Party.CALLER, "BYE"))
+        await over(stage)
+
+
+@virtual_time
+async def test_a_hold_right_after_the_acknowledgement_is_a_hold() -> None:
+    """What the acknowledgement lets out does not undo it."""
+    stage = Stage()
     async with a_leg(stage.clock, acknowledges=False) as leg:
         call = stage.take(leg)
-        await stage.clock.sleep(2)
-        assert call.state is State.ANSWERED
-        assert [pipeline.running for pipeline in stage.pipelines] == [False]
+        await stage.clock.sleep(1)
         leg.emit(Established())
-        await stage.clock.sleep(0.01)
-        assert [pipeline.running for pipeline in stage.pipelines] == [True]
+        leg.emit(Held())
+        await stage.clock.sleep(1)
+        assert call.state is State.HELD
+        assert stage.pipelines[0].told == ["held"]
         leg.emit(Terminated(Party.CALLER, "BYE"))
         await over(stage)
 
@@ -239,6 +265,36 @@ async def test_a_call_ends_after_its_longest_duration() -> None:
         stage.take(leg)
         (record,) = await over(stage)
     assert record.duration_seconds == pytest.approx(90, abs=0.1)
+    assert (record.ended_by, record.reason) == (Party.SYSTEM, "maximum duration")
+
+
+LONG_ENOUGH = Flavor(name="desk", max_seconds=90, farewell="That is all the time we have. Goodbye.")
+
+
+@virtual_time
+async def test_a_call_that_lasts_too_long_is_told_goodbye_and_ends_when_that_was_heard() -> None:
+    stage = Stage(flavor=LONG_ENOUGH)
+    async with a_leg(stage.clock) as leg:
+        stage.take(leg)
+        await stage.clock.sleep(91)
+        (pipeline,) = stage.pipelines
+        assert pipeline.told == [f"say {LONG_ENOUGH.farewell}"]
+        assert leg.verbs == ["ring", "answer"]
+        await stage.clock.sleep(2)
+        pipeline.observer.act(*pipeline.then)
+        (record,) = await over(stage)
+    assert leg.verbs[-1] == "hang up: maximum duration"
+    assert record.duration_seconds == pytest.approx(93, abs=0.1)
+    assert (record.ended_by, record.reason) == (Party.SYSTEM, "maximum duration")
+
+
+@virtual_time
+async def test_a_caller_who_talks_over_the_farewell_does_not_prolong_the_call() -> None:
+    stage = Stage(flavor=LONG_ENOUGH)
+    async with a_leg(stage.clock) as leg:
+        stage.take(leg)
+        (record,) = await over(stage)
+    assert record.duration_seconds == pytest.approx(90 + FAREWELL_SECONDS, abs=0.1)
     assert (record.ended_by, record.reason) == (Party.SYSTEM, "maximum duration")
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 
 import pytest
 from blockbuster import BlockingError
 
-from connector.audio import Audio
+from connector.audio import Audio, Frame
 from connector.host import LocalEngineHost
 from connector.interfaces import HangUp, Message, Placement, ReplyEvent, TextDelta, Transcript
 from connector.pipeline.cascade import Cascade
 from connector.pipeline.exchange import Exchange
+from connector.pipeline.passages import Passage
+from connector.pipeline.responder import Responder
+from connector.turn.barge_in import VOICED_SECONDS
 from tests.fakes.clock import run_virtual
 from tests.fakes.engines import FakeLanguageModel, silence
 from tests.scenarios.conversation import FRAME, WINDOW, Conversation, MakeCascade, Notes
@@ -24,12 +28,12 @@ HOURS = "We are open from nine to five on every working day. On Saturdays we ope
 # ------------------------------------------------------------------------------ whole-reply TTS
 
 
-class WholeReply(Cascade):
+class WholeReply(Responder):
     """Speaks only what is complete."""
 
-    async def _think(self, exchange: Exchange, pieces: asyncio.Queue[str | None]) -> None:
+    async def _think(self, exchange: Exchange, pieces: asyncio.Queue[Passage | None]) -> None:
         await super()._think(exchange, asyncio.Queue())
-        for piece in (" ".join(exchange.pieces), None):
+        for piece in (*exchange.pieces, None):
             pieces.put_nowait(piece)
 
 
@@ -43,7 +47,7 @@ async def the_voice_begins_with_the_first_sentence(make: MakeCascade) -> None:
 def test_the_voice_does_not_wait_for_the_whole_reply() -> None:
     run_virtual(the_voice_begins_with_the_first_sentence(Cascade))
     with pytest.raises(AssertionError):
-        run_virtual(the_voice_begins_with_the_first_sentence(WholeReply))
+        run_virtual(the_voice_begins_with_the_first_sentence(partial(Cascade, responder=WholeReply)))
 
 
 # ------------------------------------------------------------------------------ barge-in with the next answer only
@@ -52,8 +56,8 @@ def test_the_voice_does_not_wait_for_the_whole_reply() -> None:
 class LateBargeIn(Cascade):
     """Lets the old reply play until the next one supersedes it."""
 
-    def _silence(self, exchange: Exchange) -> float:
-        return self._port.position.seconds
+    def _watch_for_interruption(self, at: float) -> None:
+        """It is not looked for."""
 
 
 async def the_voice_stops_when_the_caller_speaks(make: MakeCascade) -> None:
@@ -63,7 +67,7 @@ async def the_voice_stops_when_the_caller_speaks(make: MakeCascade) -> None:
         await talk.clock.sleep(1)
         began = talk.clock.now()
         await talk.says("stop please")
-        latest = began + talk.flavor.turn.barge_in_seconds + WINDOW + 2 * FRAME
+        latest = began + VOICED_SECONDS + WINDOW + 2 * FRAME
         assert talk.port.voice_between(latest, talk.clock.now()) == 0
 
 
@@ -76,19 +80,19 @@ def test_barge_in_does_not_wait_for_the_next_answer() -> None:
 # ------------------------------------------------------------------------------ only text that ends in . ? !
 
 
-class OnlySentencesHeard(Cascade):
+class OnlySentencesHeard(Responder):
     """Answers only to recognised text that ends like a sentence."""
 
-    async def _transcribe(self, exchange: Exchange) -> None:
-        await super()._transcribe(exchange)
-        exchange.input.words = [words for words in exchange.input.words if words.endswith((".", "?", "!"))]
+    async def recognise(self, frames: Sequence[Frame]) -> str:
+        words = await super().recognise(frames)
+        return words if words.endswith((".", "?", "!")) else ""
 
 
-class OnlySentencesSpoken(Cascade):
+class OnlySentencesSpoken(Responder):
     """Speaks only what ends like a sentence."""
 
-    async def _say(self, exchange: Exchange, piece: str) -> None:
-        if piece.endswith((".", "?", "!")):
+    async def _say(self, exchange: Exchange, piece: Passage) -> None:
+        if piece.text.endswith((".", "?", "!")):
             await super()._say(exchange, piece)
 
 
@@ -100,10 +104,10 @@ async def words_without_punctuation_are_heard_and_spoken(make: MakeCascade) -> N
 
 
 @pytest.mark.parametrize("broken", [OnlySentencesHeard, OnlySentencesSpoken])
-def test_nothing_has_to_end_like_a_sentence(broken: MakeCascade) -> None:
+def test_nothing_has_to_end_like_a_sentence(broken: type[Responder]) -> None:
     run_virtual(words_without_punctuation_are_heard_and_spoken(Cascade))
     with pytest.raises(AssertionError):
-        run_virtual(words_without_punctuation_are_heard_and_spoken(broken))
+        run_virtual(words_without_punctuation_are_heard_and_spoken(partial(Cascade, responder=broken)))
 
 
 # ------------------------------------------------------------------------------ engines that reach through the call

@@ -67,10 +67,13 @@ async def talk(*, processing: bool) -> AsyncIterator[Talk]:
 
 
 @virtual_time
-async def test_without_processing_the_agent_interrupts_itself() -> None:
+async def test_without_processing_the_agent_does_not_interrupt_itself_either() -> None:
     async with talk(processing=False) as call:
         await call.notes.wait_for_turns(1)
-        assert call.notes.turns[0].interrupted
+        assert not call.notes.turns[0].interrupted
+        assert call.notes.turns[0].spoken == FLAVOR.greeting
+        await asyncio.sleep(2)
+        assert len(call.notes.turns) == 1
 
 
 @virtual_time

@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 
 from connector.config.model import RecordSettings
 from connector.errors import RecordError
-from connector.interfaces import CallInfo, Diversion, Party, SignallingStep, TurnRecord, TurnTiming
+from connector.interfaces import (
+    CallInfo,
+    Diversion,
+    EngineKind,
+    Party,
+    ServiceOutcome,
+    ServiceUse,
+    SignallingStep,
+    TurnRecord,
+    TurnTiming,
+)
 from connector.record import (
     CallFiles,
     CallRecord,
@@ -162,6 +172,52 @@ async def test_a_record_is_written_whole_and_reads_back(tmp_path: Path, disk: Di
         assert name is not None
         mode = (await disk.run((tmp_path / name).stat)).st_mode
         assert not mode & stat.S_IRWXO, "recordings, words and numbers are nobody else's business"
+
+
+async def test_a_record_tells_what_each_turn_took_and_sums_it_up(tmp_path: Path, disk: Disk) -> None:
+    clock = LoopClock()
+    settings = RecordSettings(directory=tmp_path, audio=False, transcript=False)
+    recorder = CallRecorder(CallInfo("call-7", "1000", "200"), settings, disk, FakeCdrStore(), clock)
+    async with FakeAudioPort(clock) as port:
+        recorder.start(port)
+        began = clock.now()
+        stt = ServiceUse(
+            EngineKind.STT, "whisper", None, ServiceOutcome.WASTED, began + 1.0, began + 1.25, began + 1.25,
+            characters_out=12, audio_in=1.40004,
+        )  # fmt: skip
+        llm = ServiceUse(EngineKind.LLM, "vllm", 2, ServiceOutcome.CANCELLED, began + 1.3, None, began + 1.5)
+        recorder.turn(record())
+        recorder.turn(record(heard="hours", interrupted=True, services=(stt, llm), speculations=1, wasted=2))
+        written = await recorder.finish(Ending(Disposition.ANSWERED, Party.CALLER, "hung up"), None)
+    assert CallRecord.model_validate_json(written.json_line()) == written
+    plain = json.loads(written.json_line())
+    turn = plain["turns"][1]
+    assert (turn["speculations"], turn["wasted"]) == (1, 2)
+    assert turn["services"][0] == {
+        "kind": "stt",
+        "engine": "whisper",
+        "generation": None,
+        "outcome": "wasted",
+        "at": 1.0,
+        "first_ms": 250,
+        "total_ms": 250,
+        "characters_in": 0,
+        "characters_out": 12,
+        "tokens_in": 0,
+        "tokens_out": 0,
+        "audio_in": 1.4,
+        "audio_out": 0.0,
+    }
+    assert (turn["services"][1]["first_ms"], turn["services"][1]["total_ms"]) == (None, 200)
+    assert plain["summary"] == {
+        "turns": 1,
+        "interruptions": 1,
+        "silence_p50_ms": None,
+        "silence_p95_ms": None,
+        "requests": 2,
+        "speculations": 1,
+        "wasted": 2,
+    }
 
 
 async def test_the_transcript_grows_turn_by_turn(tmp_path: Path, disk: Disk) -> None:

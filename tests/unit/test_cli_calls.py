@@ -15,7 +15,8 @@ from connector.cli.calls import app, connector_of, media_rows, oddities
 from connector.cli.remote import Remote
 from connector.config import load
 from connector.errors import UnknownCall
-from connector.record import Latency, MediaStatistics, Parts, Step, Turn
+from connector.interfaces import EngineKind, ServiceOutcome
+from connector.record import Latency, MediaStatistics, Parts, Service, Step, Turn
 from tests.unit.test_archive import NOON, a_record, keep
 
 TURN = Turn(
@@ -29,7 +30,18 @@ TURN = Turn(
     caller_end=2.0,
     agent_start=2.9,
     agent_end=4.0,
-    latency=Latency(silence_ms=900, parts_ms=Parts(end_of_turn=700, stt=94, llm=1, tts=69, playout=36)),
+    latency=Latency(silence_ms=900, decided_ms=700, parts_ms=Parts(end_of_turn=700, stt=94, llm=1, tts=69, playout=36)),
+    services=[
+        Service(
+            kind=EngineKind.LLM,
+            engine="vllm",
+            generation=1,
+            outcome=ServiceOutcome.USED,
+            at=1.0,
+            first_ms=1,
+            total_ms=9,
+        )
+    ],
 )
 
 
@@ -71,8 +83,10 @@ def test_a_call_is_shown_with_all_that_is_known(place: Place) -> None:
         "answered, by caller: hung up",
         "when do you open",
         "From nine (interrupted)",
-        "900 ms",
-        "700 ms",
+        "turn  silence  decided after  end of turn  stt",
+        "1     900      700            700",
+        "p95   900      700            700",
+        "llm  vllm",
         "good (4.20)",
         "2 packets from elsewhere",
         "ITU-T G.107",

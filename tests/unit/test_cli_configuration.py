@@ -83,6 +83,15 @@ def test_a_documented_error_is_one_message(tmp_path: Path) -> None:
     assert result.stderr.startswith(f"{tmp_path}/nope.yml:1: cannot be read")
 
 
+def test_the_configuration_file_may_be_named_before_the_command(tmp_path: Path) -> None:
+    """And the command's own option has the last word."""
+    file, other = configuration(tmp_path, "spi: 1\n"), tmp_path / "other.yml"
+    other.write_text("")
+    for arguments, faulty in (["-c", file, "check"], True), (["-c", file, "check", "-c", other], False):
+        done = CliRunner().invoke(app, [*map(str, arguments)], env={"VOXTRUNK_CONFIG": None})
+        assert (f"{file}:1: spi" in done.stdout) is faulty
+
+
 def test_the_executable_starts_at_once(tmp_path: Path) -> None:
     """The real one: version, help, and a check whose output has no colours in a pipe."""
     started = time.monotonic()

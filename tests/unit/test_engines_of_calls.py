@@ -15,7 +15,16 @@ from connector.call.engines import FIRST_RETRY, LONGEST_RETRY, Engines
 from connector.config.model import EngineChoice, Flavor
 from connector.errors import EngineError, EngineUnreachable, Overloaded, PackageMissing
 from connector.host import LocalEngineHost
-from connector.interfaces import Engine, EngineContext, EngineDescriptor, EngineKind, EngineOptions, Transcript
+from connector.interfaces import (
+    Engine,
+    EngineContext,
+    EngineDescriptor,
+    EngineKind,
+    EngineOptions,
+    ServiceOutcome,
+    ServiceUse,
+    Transcript,
+)
 from tests.fakes.clock import LoopClock, virtual_time
 
 
@@ -131,6 +140,24 @@ async def test_flavors_share_an_engine_with_the_same_options_alone() -> None:
         await engines.start(flavors)
         assert made.loaded == [("llm", "slt"), ("llm", "rms"), ("llm", "slt")]
         assert [engines.problem(each) for each in flavors] == [""] * 5
+
+
+@virtual_time
+async def test_all_calls_of_an_engine_count_at_its_one_meter() -> None:
+    made = Made(llm=Flaky())
+    told: list[ServiceUse] = []
+    context = EngineContext(LocalEngineHost(), Path())
+    engines = Engines(made.descriptors, context, LoopClock(), load_here, report=told.append)
+    await engines.start([flavor("a"), flavor("b"), flavor("c", voice="rms")])
+    meter = engines.meters(flavor("a"))[EngineKind.LLM]
+    assert engines.meters(flavor("b")) == {EngineKind.LLM: meter}
+    assert engines.meters(flavor("c", voice="rms"))[EngineKind.LLM] is not meter
+    meter.begin(0.0)
+    assert [status.in_flight for status in engines.statuses] == [1, 0]
+    use = ServiceUse(EngineKind.LLM, "llm", 1, ServiceOutcome.USED, started=0.0, first=0.2, ended=1.0)
+    meter.report(use)
+    assert told == [use]
+    await engines.aclose()
 
 
 @virtual_time

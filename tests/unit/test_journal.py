@@ -12,7 +12,16 @@ import pytest
 import pytest_asyncio
 
 from connector.config.model import RecordSettings
-from connector.interfaces import CallInfo, Party, SignallingStep, TurnRecord, TurnTiming
+from connector.interfaces import (
+    CallInfo,
+    EngineKind,
+    Party,
+    ServiceOutcome,
+    ServiceUse,
+    SignallingStep,
+    TurnRecord,
+    TurnTiming,
+)
 from connector.record import (
     CallRecord,
     CallRecorder,
@@ -31,7 +40,8 @@ from tests.fakes.clock import EPOCH, LoopClock, virtual_time
 from tests.fakes.recordings import FORMATS, played
 
 INFO = CallInfo("call-7@test", "1000", "+4930123456", peer="192.0.2.1:5060")
-TURN = TurnRecord(1, "hours", "From nine.", "From nine.", False, "hours", TurnTiming())
+ASKED = ServiceUse(EngineKind.LLM, "vllm", 1, ServiceOutcome.USED, started=1.0, first=1.1, ended=1.5)
+TURN = TurnRecord(1, "hours", "From nine.", "From nine.", False, "hours", TurnTiming(), services=[ASKED])
 
 
 @pytest_asyncio.fixture
@@ -103,6 +113,8 @@ async def test_a_call_that_was_cut_gets_its_record(connector: Connector) -> None
     assert record.setup_seconds == pytest.approx(0.5, abs=0.01)
     assert record.duration_seconds == pytest.approx(20, abs=0.5)
     assert [turn.heard for turn in record.turns] == ["hours"]
+    assert [turn.services for turn in record.turns] == [[]], "the figures of a call that was cut are kept, not each one"
+    assert record.summary.requests == 1
     assert [(step.at, step.message) for step in record.signalling] == [(0.0, "INVITE"), (0.1, "100 Trying")]
     assert record.media == MediaStatistics(received=500, mos=4.3), "as of the last turn"
     assert record.files.transcript is not None

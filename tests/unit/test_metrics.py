@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connector.api import Metrics
 from connector.call.engines import EngineStatus
-from connector.interfaces import CallInfo, EngineKind, Party, TimingSource
+from connector.interfaces import CallInfo, EngineKind, Party, ServiceOutcome, ServiceUse, TimingSource
 from connector.record import CallRecord, Disposition, Files, Latency, MediaStatistics, Parts, Turn
 
 INFO = CallInfo("call-1", "1000", "200")
@@ -96,6 +96,41 @@ def test_an_engine_used_with_several_options_is_ready_when_all_are() -> None:
     assert seen["voxtrunk_engine_ready", (("engine", "flite"), ("kind", "tts"))] == 0
     assert seen["voxtrunk_engine_ready", (("engine", "silero"), ("kind", "vad"))] == 1
     assert seen["voxtrunk_engine_failures_total", (("engine", "flite"), ("kind", "tts"))] == 3
+
+
+def test_requests_to_an_engine_are_counted_by_what_became_of_them() -> None:
+    metrics = Metrics(list, dict, list, int)
+    heard = ServiceUse(
+        EngineKind.LLM, "vllm", 2, ServiceOutcome.USED, 10.0, 10.25, 11.0, characters_in=900, characters_out=60,
+        tokens_in=200, tokens_out=15,
+    )  # fmt: skip
+    dropped = ServiceUse(EngineKind.LLM, "vllm", 1, ServiceOutcome.CANCELLED, 9.5, None, 10.0, characters_in=900)
+    spoken = ServiceUse(EngineKind.TTS, "flite", 2, ServiceOutcome.USED, 10.5, 10.6, 11.0, audio_out=3.5)
+    for use in (heard, dropped, spoken):
+        metrics.service(use)
+    seen = samples(metrics)
+    llm, tts = (("engine", "vllm"), ("kind", "llm")), (("engine", "flite"), ("kind", "tts"))
+    assert seen["voxtrunk_engine_requests_total", (*llm, ("outcome", "used"))] == 1
+    assert seen["voxtrunk_engine_requests_total", (*llm, ("outcome", "cancelled"))] == 1
+    assert seen["voxtrunk_engine_first_seconds_sum", llm] == 0.25
+    assert seen["voxtrunk_engine_first_seconds_count", llm] == 1, "nothing came of the one that was dropped"
+    assert seen["voxtrunk_engine_request_seconds_sum", llm] == 1.5
+    assert seen["voxtrunk_engine_characters_total", (("direction", "in"), *llm)] == 1800
+    assert seen["voxtrunk_engine_tokens_total", (("direction", "out"), *llm)] == 15
+    assert seen["voxtrunk_engine_audio_seconds_total", (("direction", "out"), *tts)] == 3.5
+
+
+def test_answers_begun_early_are_counted() -> None:
+    metrics = Metrics(list, dict, list, int)
+    metrics.answered(INFO, "desk")
+    metrics.turn(INFO, turn(500, Parts()).model_copy(update={"speculations": 2}))
+    assert samples(metrics)["voxtrunk_turn_speculations_total", (("flavor", "desk"),)] == 2
+
+
+def test_requests_that_run_are_those_of_all_engines_of_the_name() -> None:
+    statuses = [EngineStatus("vllm", EngineKind.LLM, True, "", 0, in_flight=number) for number in (3, 4)]
+    seen = samples(Metrics(lambda: statuses, dict, list, int))
+    assert seen["voxtrunk_engine_requests_in_flight", (("engine", "vllm"), ("kind", "llm"))] == 7
 
 
 def test_a_flavor_that_cannot_answer_is_not_ready() -> None:

@@ -23,6 +23,7 @@ from connector.interfaces import (
     ResumeRecording,
     Role,
     TextDelta,
+    TokenUsage,
     Transfer,
 )
 from flavors.engines.openai_chat import ChatOptions, OpenAIChat, descriptor
@@ -357,6 +358,19 @@ async def test_a_service_of_another_kind(server: OpenAIServer, content_type: str
         for attempt in (events(engine), engine.check()):
             with pytest.raises(EngineError):
                 await attempt
+
+
+async def test_the_cost_is_told_where_the_service_tells_it(server: OpenAIServer) -> None:
+    async with chat(server, extra_body={"stream_options": {"include_usage": True}}) as engine:
+        assert await events(engine) == [TextDelta("Hello."), TokenUsage(prompt=7, completion=2)]
+
+
+@pytest.mark.parametrize("usage", [b"{}", b'{"prompt_tokens": 1}', b'{"prompt_tokens": null}', b"3", b"null"])
+async def test_a_cost_that_cannot_be_read_costs_no_reply(server: OpenAIServer, usage: bytes) -> None:
+    chunk = b'data: {"choices": [{"index": 0, "delta": {"content": "Hello."}}], "usage": %s}\n\ndata: [DONE]\n\n'
+    async with chat(server) as engine:
+        server.garbage = "text/event-stream", chunk % usage
+        assert await events(engine) == [TextDelta("Hello.")]
 
 
 async def test_an_empty_reply_is_an_error_and_not_dead_air(server: OpenAIServer) -> None:

@@ -280,6 +280,11 @@ async def test_the_fake_port_pauses() -> None:
         await clock.sleep(5)
         assert port.position.seconds == pytest.approx(0.2)
         port.resume()
+        await clock.sleep(0.1)
+        port.pause()
+        port.resume(back=0.15)
+        assert port.position.seconds == pytest.approx(0.15)
+        assert port.buffered == pytest.approx(0.25)
         port.finish(1)
         assert (await port.played(1)).seconds == pytest.approx(0.4)
 

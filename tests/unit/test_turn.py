@@ -8,9 +8,12 @@ import pytest
 
 from connector.config.model import TurnSettings
 from connector.errors import ProtocolError
-from connector.turn.barge_in import PAUSE_SECONDS, gives_way, speech_needed
+from connector.turn.barge_in import LONG_QUIET, LONG_SPEECH, goes_on, interrupts, speech_needed
+from connector.turn.completeness import Completeness
+from connector.turn.end_of_turn import ROOM_SECONDS, UNSURE, silence_needed, worth_beginning
 from connector.turn.endpointing import Endpointing, SpeechEnded, SpeechStarted
 from connector.turn.keypad import KEYPAD_END, KEYPAD_LIMIT, KEYPAD_PAUSE, Keypad
+from connector.turn.level import SpeechLevel
 from connector.turn.state import TRANSITIONS, Turn, TurnEvent, TurnMachine, diagram
 
 SETTINGS = TurnSettings()
@@ -62,6 +65,7 @@ def reached(turn: Turn) -> TurnMachine:
         Turn.CALLER_SPEAKING: (TurnEvent.CALLER_STARTED,),
         Turn.THINKING: (TurnEvent.PROMPT_DUE,),
         Turn.SPEAKING: (TurnEvent.PROMPT_DUE, TurnEvent.VOICE_STARTED),
+        Turn.YIELDING: (TurnEvent.PROMPT_DUE, TurnEvent.VOICE_STARTED, TurnEvent.VOICE_PAUSED),
     }
     machine = TurnMachine()
     for event in ways[turn]:
@@ -70,8 +74,10 @@ def reached(turn: Turn) -> TurnMachine:
 
 
 def test_the_agent_can_be_interrupted_wherever_it_has_the_turn() -> None:
-    for turn in (Turn.THINKING, Turn.SPEAKING):
+    for turn in (Turn.THINKING, Turn.YIELDING):
         assert TRANSITIONS[turn, TurnEvent.CALLER_STARTED] is Turn.CALLER_SPEAKING
+    assert TRANSITIONS[Turn.SPEAKING, TurnEvent.VOICE_PAUSED] is Turn.YIELDING
+    for turn in (Turn.THINKING, Turn.SPEAKING, Turn.YIELDING):
         assert TRANSITIONS[turn, TurnEvent.KEY_PRESSED] is Turn.LISTENING
 
 
@@ -90,7 +96,7 @@ def test_the_diagram_shows_the_whole_table() -> None:
     lines = diagram().splitlines()
     assert lines[0] == "stateDiagram-v2"
     assert "    [*] --> LISTENING" in lines
-    assert "    SPEAKING --> CALLER_SPEAKING: caller started" in lines
+    assert "    YIELDING --> CALLER_SPEAKING: caller started" in lines
     assert len(lines) == 2 + len(TRANSITIONS)
 
 
@@ -165,39 +171,122 @@ def test_a_reset_forgets_speech_in_progress() -> None:
 # ------------------------------------------------------------------------------ barge-in
 
 
-def test_it_takes_more_speech_to_interrupt_than_to_begin() -> None:
-    for turn in (Turn.LISTENING, Turn.THINKING):
+def test_over_the_voice_only_a_pause_of_it_and_then_words_or_long_speech_begin_a_turn() -> None:
+    for turn in (Turn.LISTENING, Turn.THINKING, Turn.CALLER_SPEAKING):
         assert speech_needed(turn, SETTINGS) == SETTINGS.start_seconds
-    assert speech_needed(Turn.SPEAKING, SETTINGS) == SETTINGS.barge_in_seconds > SETTINGS.start_seconds
+    assert speech_needed(Turn.SPEAKING, SETTINGS) == math.inf
+    assert speech_needed(Turn.YIELDING, SETTINGS) == LONG_SPEECH > SETTINGS.barge_in_seconds
 
 
-def test_without_barge_in_nothing_interrupts() -> None:
-    settings = SETTINGS.model_copy(update={"barge_in": False})
-    assert speech_needed(Turn.SPEAKING, settings) == math.inf
-    assert feed(Endpointing(settings), (10.0, 0.9), needed=math.inf) == []
+def test_without_confirmation_by_words_barge_in_seconds_of_speech_take_the_turn() -> None:
+    settings = SETTINGS.model_copy(update={"confirm_words": False})
+    assert speech_needed(Turn.YIELDING, settings) == settings.barge_in_seconds
 
 
-def test_barge_in_takes_barge_in_seconds_of_speech() -> None:
-    [started] = feed(Endpointing(SETTINGS), (0.32, 0.1), (0.96, 0.9), needed=SETTINGS.barge_in_seconds)
-    assert started.at - started.onset == pytest.approx(SETTINGS.barge_in_seconds)
+def test_the_voice_pauses_for_sound_that_may_be_speech() -> None:
+    assert interrupts(voiced=0.0, loud=0.04, probability=0.3)
+    assert interrupts(voiced=WINDOW, loud=0.04, probability=0.1)
+    assert interrupts(voiced=2 * WINDOW, loud=0.0, probability=0.9)
+    assert not interrupts(voiced=0.0, loud=0.3, probability=0.05)  # a noise that no detector takes for speech
+    assert not interrupts(voiced=0.0, loud=0.02, probability=0.9)  # a click
+    assert not interrupts(voiced=WINDOW, loud=0.0, probability=0.9)
 
 
-def test_the_agent_pauses_for_what_may_become_an_interruption_and_stays_silent_until_it_is_none() -> None:
-    assert not gives_way(Turn.SPEAKING, SETTINGS, WINDOW, giving_way=False)
-    assert gives_way(Turn.SPEAKING, SETTINGS, 2 * WINDOW, giving_way=False)
-    assert 2 * WINDOW > PAUSE_SECONDS
-    assert gives_way(Turn.SPEAKING, SETTINGS, WINDOW, giving_way=True)
-    assert not gives_way(Turn.SPEAKING, SETTINGS, 0.0, giving_way=True)
+def test_the_voice_goes_on_once_both_witnesses_are_silent() -> None:
+    after = SETTINGS.resume_after
+    assert goes_on(after, after, SETTINGS)
+    assert not goes_on(after, after - 0.1, SETTINGS)
+    assert not goes_on(after - 0.1, after, SETTINGS)
+    assert goes_on(0.0, LONG_QUIET * after, SETTINGS)  # on a line that is never quiet
 
 
-def test_an_answer_waits_at_the_first_sound_of_a_caller_who_goes_on() -> None:
-    assert gives_way(Turn.THINKING, SETTINGS, WINDOW, giving_way=False)
-    assert not gives_way(Turn.THINKING, SETTINGS, 0.0, giving_way=False)
+def test_words_make_it_a_turn_however_short() -> None:
+    endpointing = Endpointing(SETTINGS)
+    assert feed(endpointing, (0.064, 0.9), needed=math.inf) == []
+    assert endpointing.begin(0.2) == SpeechStarted(0.0, 0.2)
+    [ended] = [decision for at in (0.5, 0.7) if (decision := endpointing.feed(at, WINDOW, 0.1, math.inf))]
+    assert (ended.end, ended.at) == (pytest.approx(0.064), 0.7)
 
 
-def test_without_barge_in_the_voice_pauses_for_nothing() -> None:
-    settings = SETTINGS.model_copy(update={"barge_in": False})
-    assert not gives_way(Turn.SPEAKING, settings, 1.0, giving_way=True)
+def test_what_was_no_turn_is_forgotten() -> None:
+    endpointing = Endpointing(SETTINGS)
+    feed(endpointing, (0.5, 0.9), needed=math.inf)
+    endpointing.forget()
+    assert not endpointing.voiced
+    assert endpointing.feed(0.532, WINDOW, 0.9, 0.0) is None  # the same sound
+    assert endpointing.feed(0.7, WINDOW, 0.1, 0.0) is None
+    assert endpointing.feed(0.8, WINDOW, 0.9, 0.0) is not None
+
+
+# ------------------------------------------------------------------------------ level
+
+
+def test_a_level_tells_speech_from_the_pauses_within_it_and_from_noise() -> None:
+    level = SpeechLevel()
+    assert not any(level.loud(16) for _ in range(50))  # -66 dBFS
+    assert all(level.loud(3000) for _ in range(20))
+    assert not level.loud(100)
+    assert level.loud(1000)
+    noisy = SpeechLevel()
+    for _ in range(50):
+        noisy.loud(400)
+    assert noisy.loud(4000)
+    assert not noisy.loud(420)
+
+
+def test_a_call_may_begin_in_the_midst_of_speech() -> None:
+    level = SpeechLevel()
+    assert all(level.loud(3000) for _ in range(50))
+
+
+def test_the_level_tells_the_end_of_speech_before_the_detector_does() -> None:
+    endpointing = Endpointing(SETTINGS)
+    frames = [(3000.0, 3000.0)] * 25 + [(16.0, 16.0)] * 50
+    ended = []
+    for index, levels in enumerate(frames, 1):
+        at = index * 0.02
+        ended += [endpointing.hear(at, levels), endpointing.feed(at, 0.02, 0.9 if at <= 0.6 else 0.1, 0.09)]
+        if at == 0.56:
+            assert endpointing.quiet(at) == pytest.approx(0.06)
+            assert endpointing.silence(at) == 0.0
+    [started, finished] = [decision for decision in ended if decision is not None]
+    assert isinstance(started, SpeechStarted)
+    assert finished == SpeechEnded(pytest.approx(0.5), pytest.approx(1.0))
+
+
+# ------------------------------------------------------------------------------ end of turn
+
+
+def test_the_less_finished_the_words_the_longer_the_wait() -> None:
+    waits = [
+        silence_needed(SETTINGS, words, None)
+        for words in (
+            Completeness.COMPLETE,
+            Completeness.DICTATED,
+            Completeness.OPEN,
+            Completeness.DICTATING,
+            Completeness.UNFINISHED,
+        )
+    ]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (SETTINGS.end_silence, SETTINGS.long_silence)
+    assert waits[2] > 1.1
+    assert silence_needed(SETTINGS, None, 0.1) == SETTINGS.end_silence
+
+
+def test_what_sounds_unfinished_is_waited_for_a_little_longer() -> None:
+    for words in Completeness:
+        by_words = silence_needed(SETTINGS, words, None)
+        assert silence_needed(SETTINGS, words, 0.99) == silence_needed(SETTINGS, words, UNSURE) == by_words
+        assert by_words <= silence_needed(SETTINGS, words, 0.01) <= SETTINGS.long_silence
+    assert silence_needed(SETTINGS, Completeness.COMPLETE, 0.01) > SETTINGS.end_silence + 0.4
+
+
+def test_an_answer_begins_at_the_first_hint_or_just_in_time() -> None:
+    assert worth_beginning(SETTINGS, SETTINGS.end_silence, SETTINGS.hint_silence)
+    assert not worth_beginning(SETTINGS, SETTINGS.end_silence, SETTINGS.hint_silence - 0.01)
+    assert not worth_beginning(SETTINGS, 2.0, 1.0)
+    assert worth_beginning(SETTINGS, 2.0, 2.0 - ROOM_SECONDS)
 
 
 def test_speech_that_begins_no_turn_is_not_waited_for() -> None:

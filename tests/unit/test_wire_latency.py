@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from connector.audio import Audio, Frame
 from connector.interfaces import TurnTiming
-from connector.record import WireLatency, WireTurn, latency
+from connector.record import Latency, WireLatency, WireTurn, latency, percentiles
 from tests.fakes.engines import silence, tone
 
 RATE = 8000
@@ -38,6 +40,11 @@ def speak(wire: WireLatency, audio: Audio, begin: float) -> None:
 def answer(wire: WireLatency, audio: Audio, begin: float) -> None:
     for frame, at in frames(audio, begin):
         wire.emitted(frame, at)
+
+
+def parts(measured: Latency) -> dict[str, int]:
+    """Those that there are."""
+    return measured.parts_ms.model_dump(exclude_none=True)
 
 
 TURN = TurnTiming(speech_end=12.1, decided=12.6, transcribed=12.7, first_token=12.85, first_audio=13.0)
@@ -69,7 +76,8 @@ def test_silence_is_what_lies_between_both_voices() -> None:
     answer(wire, said(silence(0.05), tone(440, 1.0)), 13.0)
     measured = latency(TURN, wire.turn(TURN))
     assert measured.silence_ms == 1050
-    assert measured.parts_ms.model_dump() == {"end_of_turn": 600, "stt": 100, "llm": 150, "tts": 150, "playout": 50}
+    assert measured.decided_ms == 600
+    assert parts(measured) == {"end_of_turn": 600, "stt": 100, "llm": 150, "tts": 150, "playout": 50}
 
 
 def test_the_pause_inside_an_utterance_is_part_of_it() -> None:
@@ -114,19 +122,93 @@ def test_an_hour_of_monologue_stays_small() -> None:
     assert turn.caller_start == pytest.approx(300.0, abs=0.02)
 
 
+HEARD = WireTurn(caller_start=9.0, caller_end=10.0, agent_start=10.54, agent_end=12.0)
+
+
+def test_an_answer_that_was_ready_waited_for_the_decision() -> None:
+    """What a faster engine would bring is nothing, what a quicker decision would bring is `held`."""
+    timing = TurnTiming(
+        speech_end=10.0,
+        recognition=10.06,
+        transcribed=10.1,
+        hint=10.12,
+        first_token=10.25,
+        first_sentence=10.3,
+        first_audio=10.42,
+        decided=10.5,
+        released=10.5,
+    )
+    measured = latency(timing, HEARD)
+    assert (measured.silence_ms, measured.decided_ms) == (540, 500)
+    assert parts(measured) == {
+        "end_of_turn": 60 + 20,
+        "stt": 40,
+        "llm": 130,
+        "sentence": 50,
+        "tts": 120,
+        "held": 80,
+        "playout": 40,
+    }
+
+
+def test_an_answer_that_was_still_being_made_when_the_turn_was_taken_waited_for_nobody() -> None:
+    """The silence that decided did not make it later: what a quicker decision would bring is nothing."""
+    timing = TurnTiming(hint=10.1, first_token=10.3, first_audio=10.52, decided=10.2, released=10.2)
+    measured = latency(timing, HEARD)
+    assert measured.decided_ms == 200
+    assert parts(measured) == {"end_of_turn": 100, "llm": 200, "tts": 220, "held": 0, "playout": 20}
+
+
+def test_words_that_were_known_before_the_end_cost_nothing() -> None:
+    timing = TurnTiming(transcribed=10.1, decided=10.3, first_token=10.4, first_audio=10.5, released=10.3)
+    assert parts(latency(timing, HEARD)) == {"end_of_turn": 300, "stt": 0, "llm": 100, "tts": 100, "playout": 40}
+
+
+def test_an_agent_that_speaks_into_the_end_of_the_caller_leaves_no_silence() -> None:
+    measured = latency(TURN, WireTurn(caller_start=11.0, caller_end=13.05, agent_start=13.0, agent_end=14.0))
+    assert (measured.silence_ms, measured.parts_ms.total) == (0, 0)
+
+
+def test_the_voice_is_looked_for_from_when_it_was_let_go() -> None:
+    """What was still to hear of the reply before is not taken for the one that was held."""
+    wire = WireLatency()
+    answer(wire, said(tone(440, 0.5), silence(0.5), tone(440, 0.5)), 12.0)
+    timing = TurnTiming(hint=12.1, first_audio=12.2, decided=12.6, released=12.6)
+    assert wire.turn(timing).agent_start == pytest.approx(13.0, abs=0.005)
+
+
+def test_percentiles_are_of_what_there_is() -> None:
+    assert percentiles([None, 100, 200, None, 300]) == (200, 290)
+    assert percentiles([500]) == (500, 500)
+    assert percentiles([None]) == (None, None)
+
+
 instants = st.one_of(st.none(), st.floats(0, 1e6, allow_nan=False))
 
 
-@given(instants, instants, instants, instants, st.floats(0, 1e6), st.floats(0, 1e6))
-def test_parts_add_up_exactly_whatever_happened(
-    decided: float | None,
-    transcribed: float | None,
-    first_token: float | None,
-    first_audio: float | None,
-    caller_end: float,
-    agent_start: float,
+@given(
+    st.builds(TurnTiming, **dict.fromkeys((field.name for field in fields(TurnTiming)), instants)),
+    st.floats(0, 1e6),
+    st.floats(0, 1e6),
+)
+def test_parts_are_never_negative_and_add_up_exactly_whatever_happened(
+    timing: TurnTiming, caller_end: float, agent_start: float
 ) -> None:
     """Summed metrics that do not equal the silence heard are the field's old complaint."""
-    timing = TurnTiming(0.0, decided, transcribed, first_token, first_audio)
     measured = latency(timing, WireTurn(None, caller_end, agent_start, None))
     assert measured.silence_ms == measured.parts_ms.total
+    assert all(part >= 0 for part in parts(measured).values())
+
+
+@given(st.lists(st.floats(0, 2), min_size=9, max_size=9).map(sorted))
+def test_steps_in_their_order_each_take_their_own_time(instants: list[float]) -> None:
+    names = ("recognition", "transcribed", "hint", "first_token", "first_sentence", "first_audio", "released")
+    timing = TurnTiming(**dict(zip(names, instants[1:], strict=False)))
+    measured = parts(latency(timing, WireTurn(None, instants[0], instants[8], None)))
+    _, asked, words, hint, token, sentence, audio, released, heard = (round(at * 1000) for at in instants)
+    assert measured["stt"] == words - asked
+    assert measured["llm"] == token - hint
+    assert measured["sentence"] == sentence - token
+    assert measured["tts"] == audio - sentence
+    assert measured["held"] == released - audio
+    assert measured["playout"] == heard - released

@@ -1,0 +1,291 @@
+"""The work of one exchange: what the caller said becomes words, words become a reply, the reply becomes a voice.
+
+Everything here may take long and may be cancelled at any await; what must not be heard yet is held in the exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Literal
+
+from connector.audio import FRAME_SECONDS, Audio, Frame
+from connector.config.model import EngineChoice, Flavor
+from connector.errors import EngineError
+from connector.interfaces import (
+    Action,
+    AudioPort,
+    Clock,
+    EngineKind,
+    HangUp,
+    IntentMatched,
+    LanguageModel,
+    PauseRecording,
+    ResumeRecording,
+    SendDtmf,
+    SpeechToText,
+    TextDelta,
+    TextToSpeech,
+    Transfer,
+    TurnDetector,
+    TurnRecord,
+    VadService,
+)
+from connector.pipeline.ear import utterance
+from connector.pipeline.exchange import Exchange
+from connector.pipeline.history import History
+from connector.pipeline.metered import Meter, Metering
+from connector.pipeline.passages import Passage, PassageReader, passages
+from connector.pipeline.sentences import SentenceSplitter, split
+from connector.pipeline.spoken import spoken
+from connector.pipeline.streams import patiently, read
+
+LEAD_SECONDS = 5.0
+"""Synthesis runs ahead of the voice by no more than this and one piece: what is interrupted is lost work."""
+
+TAIL_SECONDS = 0.2
+"""Silence that a recogniser gets after the last word: it wants to hear that it is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeEngines:
+    """What a cascade runs on; shared by all calls."""
+
+    vad: VadService
+    stt: SpeechToText
+    llm: LanguageModel
+    tts: TextToSpeech
+    turn_detector: TurnDetector | None = None
+    meters: Mapping[EngineKind, Meter] = field(default_factory=dict)
+
+
+def pieces_of(text: str) -> list[Passage]:
+    """A text that is known from the start, split for speaking."""
+    return [Passage(piece, passage.interruptible) for passage in passages(text) for piece in split(passage.text)]
+
+
+def said(piece: Passage, language: str) -> str:
+    """What a synthesiser is given to say `piece`; empty for nothing."""
+    return spoken(piece.text, language)
+
+
+class Responder:
+    """Does the work of a conversation's exchanges. `on_voice` is told when one is about to be heard."""
+
+    def __init__(
+        self,
+        flavor: Flavor,
+        engines: CascadeEngines,
+        port: AudioPort,
+        clock: Clock,
+        history: History,
+        *,
+        on_voice: Callable[[], None],
+        act: Callable[[Action], None],
+    ) -> None:
+        self._flavor = flavor
+        self._engines = engines
+        self._metering = Metering(clock, engines.meters)
+        self._stt = self._metering.stt(engines.stt)
+        self._port = port
+        self._clock = clock
+        self._history = history
+        self._on_voice = on_voice
+        self._act = act
+        self._fillers = cycle(flavor.fillers)
+
+    # ------------------------------------------------------------------------------ accounts
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the engines are so busy that work which may be for nothing would cost other callers time."""
+        return self._metering.loaded()
+
+    def settled(self, record: TurnRecord, heard_seconds: float) -> TurnRecord:
+        """`record` of an exchange that is over, with what its engines did. The caller heard so much of the voice."""
+        return self._metering.settle(record, heard_seconds)
+
+    def close(self) -> None:
+        """The conversation is over. Idempotent."""
+        self._metering.close()
+
+    # ------------------------------------------------------------------------------ recognising
+
+    async def recognise(self, frames: Sequence[Frame]) -> str:
+        """The words in `frames`, one or more; "" for none. Raises `EngineError`."""
+        audio = utterance(frames, TAIL_SECONDS)
+        recognition = self._stt.transcribe(audio, self._engines.llm.phrases)
+        transcript = await patiently(recognition, self._name("stt"))
+        return transcript.text.strip()
+
+    async def finished(self, detector: TurnDetector, frames: Sequence[Frame]) -> float:
+        """The probability, by how `frames` sound, that the caller has finished. Raises `EngineError`."""
+        judgement = self._metering.turn_detector(detector).probability(utterance(frames))
+        return await patiently(judgement, self._name("turn_detector"))
+
+    # ------------------------------------------------------------------------------ answering
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Speaks the model's reply to the exchange's words while it is being produced."""
+        pieces: asyncio.Queue[Passage | None] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            thinking = tasks.create_task(self._think(exchange, pieces))
+            filling = tasks.create_task(self._fill(exchange))
+            try:
+                while (piece := await pieces.get()) is not None:
+                    await self._say(exchange, piece)
+            except EngineError as error:
+                exchange.fail(error)
+                thinking.cancel()
+            finally:
+                filling.cancel()
+
+    async def recite(self, exchange: Exchange, pieces: Sequence[Passage]) -> None:
+        """Speaks a text that is known from the start. Raises `EngineError`."""
+        for piece in pieces:
+            await self._say(exchange, piece)
+
+    async def apologise(self, exchange: Exchange) -> None:
+        """Says that something went wrong, if the voice still can."""
+        exchange.script.abandon()
+        try:
+            await self.recite(exchange, pieces_of(self._flavor.apology))
+        except EngineError:
+            exchange.script.abandon()
+
+    def release(self, exchange: Exchange) -> None:
+        """The caller has finished: what was held is heard, and done."""
+        exchange.released.set()
+        early, exchange.early = exchange.early, []
+        for action in early:
+            self._act(action)
+        held, exchange.held = exchange.held, []
+        for audio in held:
+            self._emit(exchange, audio)
+
+    async def _think(self, exchange: Exchange, pieces: asyncio.Queue[Passage | None]) -> None:
+        """Streams the model's reply, cut into `pieces`; None ends them."""
+        reader, cutter = PassageReader(), _Cutter()
+
+        def deliver(completed: Sequence[Passage]) -> None:
+            exchange.pieces += completed
+            for piece in completed:
+                pieces.put_nowait(piece)
+
+        llm = self._metering.llm(self._engines.llm, exchange.generation.number)
+        reply = llm.reply(self._history.asking(exchange.input.text))
+        try:
+            async with aclosing(read(reply, self._name("llm"))) as events:
+                async for event in events:
+                    match event:
+                        case TextDelta(text):
+                            exchange.mark("first_token", self._clock.now())
+                            for passage in reader.push(text):
+                                exchange.reply += passage.text
+                                deliver(cutter.push(passage))
+                        case IntentMatched(name):
+                            exchange.intent = name
+                        case PauseRecording():
+                            self._act_early(exchange, event)
+                        case HangUp() | Transfer() | SendDtmf() | ResumeRecording():
+                            exchange.actions.append(event)
+            for passage in reader.flush():
+                exchange.reply += passage.text
+                deliver(cutter.push(passage))
+            deliver(cutter.flush())
+            exchange.complete = True
+        except EngineError as error:
+            exchange.fail(error)
+        finally:
+            pieces.put_nowait(None)
+
+    def _act_early(self, exchange: Exchange, action: Action) -> None:
+        """Does what cannot wait for the voice: the caller may speak over the reply, which drops its actions."""
+        if exchange.released.is_set():
+            self._act(action)
+        else:
+            exchange.early.append(action)
+
+    async def _fill(self, exchange: Exchange) -> None:
+        """Says that the answer takes a moment, where it does."""
+        if not self._flavor.fillers:
+            return
+        await exchange.released.wait()
+        await self._clock.sleep(self._flavor.filler_after)
+        if exchange.script.begun:
+            return
+        fillers = pieces_of(next(self._fillers))
+        exchange.pieces[:0] = fillers
+        try:
+            await self.recite(exchange, fillers)
+        except EngineError:
+            exchange.script.abandon()  # the reply itself will tell
+
+    # ------------------------------------------------------------------------------ speaking
+
+    async def _say(self, exchange: Exchange, piece: Passage) -> None:
+        """Has one piece synthesised, and hands it on as it comes."""
+        async with exchange.speaking:
+            await self._keep_pace(exchange)
+            exchange.script.begin(piece.text, interruptible=piece.interruptible)
+            text = said(piece, self._flavor.language)
+            if text:
+                tts = self._metering.tts(self._engines.tts, exchange.generation.number)
+                speech = tts.synthesize(text)
+                async with aclosing(read(speech, self._name("tts"))) as chunks:
+                    async for audio in chunks:
+                        self._write(exchange, audio)
+            exchange.script.end()
+
+    def _write(self, exchange: Exchange, audio: Audio) -> None:
+        if not exchange.generation.live:
+            return
+        audio = exchange.silence.trim(audio)
+        if not len(audio.samples):
+            return
+        exchange.mark("first_audio", self._clock.now())
+        exchange.script.add(audio.seconds)
+        if exchange.released.is_set():
+            self._emit(exchange, audio)
+        else:
+            exchange.held.append(audio)
+
+    def _emit(self, exchange: Exchange, audio: Audio) -> None:
+        self._on_voice()
+        self._port.write(exchange.generation.number, audio)
+
+    async def _keep_pace(self, exchange: Exchange) -> None:
+        """Waits until the voice has caught up with the synthesis."""
+        while exchange.script.seconds:
+            position = self._port.position
+            played = position.seconds if position.generation == exchange.generation.number else 0.0
+            lead = exchange.script.seconds - played
+            if lead <= LEAD_SECONDS:
+                return
+            await self._clock.sleep(max(lead - LEAD_SECONDS, FRAME_SECONDS))
+
+    def _name(self, kind: Literal["stt", "llm", "tts", "turn_detector"]) -> str:
+        """The registered name of the engine that plays the part."""
+        choice: EngineChoice | None = getattr(self._flavor, kind)
+        return choice.engine if choice is not None else kind
+
+
+class _Cutter:
+    """Cuts a streamed reply into pieces to speak, none of which is both interruptible and not."""
+
+    def __init__(self) -> None:
+        self._splitter = SentenceSplitter()
+        self._interruptible = True
+
+    def push(self, passage: Passage) -> list[Passage]:
+        """Takes in the next passage and returns the pieces that it completes."""
+        done = [] if passage.interruptible is self._interruptible else self.flush()
+        self._interruptible = passage.interruptible
+        return [*done, *(Passage(piece, self._interruptible) for piece in self._splitter.push(passage.text))]
+
+    def flush(self) -> list[Passage]:
+        """What is left, whatever it ends in."""
+        return [Passage(piece, self._interruptible) for piece in self._splitter.flush()]
