@@ -36,7 +36,7 @@ from connector.app import SystemClock, settle
 from connector.audio import Audio
 from connector.cli.console import print_json, print_table
 from connector.host import LocalEngineHost
-from connector.interfaces import EngineContext, Placement, SpeechToText, TextToSpeech, Vad, Worker
+from connector.interfaces import EngineContext, Placement, SpeechToText, TextToSpeech, TurnDetector, Vad, Worker
 from connector.udp.ticker import Ticker
 from tests.fakes.whisper import BASE, TINY, build
 
@@ -106,7 +106,7 @@ class Result:
 def rows() -> list[Row]:
     """All of them."""
     found = [Row("nothing"), Row("nothing", cores=1)]
-    for work in ("whisper tiny", "whisper base", "silero", "pocketsphinx"):
+    for work in ("whisper tiny", "whisper base", "silero", "smart-turn", "pocketsphinx"):
         for where in ("thread", "process", "process, usual priority"):
             found += [Row(work, where, cores) for cores in (CORES, 1)]
     found += [Row(work, "program", cores) for work in ("flite", "espeak-ng") for cores in (CORES, 1)]
@@ -161,6 +161,9 @@ async def work_of(row: Row, folder: Path) -> AsyncIterator[Round]:
                 states = np.tile(vad.initial_state(), (STREAMS, 1))
                 windows = np.random.default_rng(1).normal(0, 0.1, (STREAMS, vad.window)).astype(np.float32)
                 yield partial(vad.probabilities, windows, states)
+            case "smart-turn":
+                detector = cast(TurnDetector, await _engine(stack, "smart-turn", row.where, {}))
+                yield partial(detector.probability, _noise())
             case "flite" | "espeak-ng":
                 yield _speaking(cast(TextToSpeech, await _engine(stack, kind, row.where, {})))
             case "gc":

@@ -2,7 +2,7 @@
 
     python -m bench.load [--calls 20] [--seconds 20]
 
-Opens legs of plain RTP (`voxtrunk bench rtp`) with the flavor `stub` (bench/v2v/voxtrunk.yml), which answers the
+Opens legs of plain RTP (`voxtrunk bench rtp`) with the flavor `v2v` (bench/turns/voxtrunk.yml), which answers the
 questions that every caller asks all the time, on engines that only take time and whose cost is not counted. The
 callers are those of `voxtrunk bench media`, which measures the media path without a conversation, and tells what its
 figures mean.
@@ -24,8 +24,9 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from bench.v2v.__main__ import CALLER_NICE, answering, engines, system, voxtrunk
-from bench.v2v.clips import noise_frames, turn_clips
+from bench.turns.clips import TURNS, Speaker
+from bench.turns.scripts import turn_clips
+from bench.turns.systems import CALLER_NICE, answering, engines, port_of, running, voxtrunk
 from connector.audio import FRAME_SECONDS
 from connector.cli.bench.media.figures import Spread, cost
 from connector.cli.bench.media.generator import Received, callers, talk
@@ -39,7 +40,8 @@ QUESTIONS_SECONDS = 6.0
 def sayings(calls: int) -> list[Sequence[bytes]]:
     """What each caller asks again and again, each from another question on."""
     frames = round(QUESTIONS_SECONDS / FRAME_SECONDS)
-    questions = [[*clip.frames, *noise_frames()][:frames] for clip in turn_clips(0.35)]
+    speaker = Speaker()
+    questions = [[*clip.frames, *speaker.silence()][:frames] for clip in turn_clips(speaker, TURNS, None)]
     return [list(itertools.chain(*questions[call % 8 :], *questions[: call % 8])) for call in range(calls)]
 
 
@@ -47,12 +49,12 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     with engines() as url:
         async with aiohttp.ClientSession() as session:
             await answering(session, url)
-        async with system(voxtrunk("stub", options.calls), url, None, options.log) as (process, ports):
+        async with running(voxtrunk("v2v", options.calls), url, options.log) as (process, addresses):
             plan = Plan(options.calls, options.settle, options.seconds, "PCMU")
             calling = callers(plan)
-            for caller, port, says in zip(calling, ports, sayings(options.calls), strict=True):
+            for caller, address, says in zip(calling, addresses, sayings(options.calls), strict=True):
                 caller.says = says
-                caller.call(port)
+                caller.call(port_of(address))
             with suppress(PermissionError):
                 os.nice(CALLER_NICE)
             usages: list[Usage] = []

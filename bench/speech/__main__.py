@@ -23,12 +23,13 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.speech.kept import score
-from bench.speech.material import PROGRAMS, VOICES, Material, material
+from bench.speech.material import VOICES, Material, material
 from bench.speech.network import Impairment, Trace, trace
 from bench.speech.report import Result, as_json, show
 from bench.speech.scores import Recogniser, Score
 from bench.speech.systems import SYSTEMS, clean_delays, missing
 from bench.speech.verdict import Row, comparisons
+from bench.voices import PROGRAMS
 
 OURS = next(iter(SYSTEMS))
 LOSSES, JITTERS, SEEDS, SENTENCES = "0,1,3,5,10", "0,20,40,80", 2, 40

@@ -8,21 +8,18 @@ a lost word, a free language model would invent one.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import random
-import subprocess
-import wave
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.audio import Audio, Samples
+from bench.voices import spoken
+from connector.audio import Samples
 from connector.codec.g711 import MuLaw
-from flavors.engines._resample import resample
 
 RATE = 8000
 FRAME = 160
@@ -37,11 +34,6 @@ LISTS: Sequence[Sequence[str]] = (
 )
 """Name, verb, number, adjective, noun."""
 
-PROGRAMS: Mapping[str, Sequence[str]] = {
-    "flite": ("flite", "-voice", "{voice}", "-t", "{text}", "-o", "/dev/stdout"),
-    "espeak-ng": ("espeak-ng", "-v", "{voice}", "-s", "150", "--stdout", "{text}"),
-}
-"""How each speaks a WAV file to its output."""
 VOICES = ("flite:slt", "flite:rms", "flite:awb", "espeak-ng:en-us")
 """Program and voice; sentences take turns."""
 
@@ -128,20 +120,10 @@ def _cached(folder: Path, program: str, voice: str, text: str) -> Samples:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{name}-{os.getpid()}.npy")  # several runs may fill the cache at once
-        np.save(part, _spoken(program, voice, text))
+        np.save(part, spoken(f"{program}:{voice}", text, RATE))
         part.replace(path)
     samples: Samples = np.load(path)
     return samples
-
-
-def _spoken(program: str, voice: str, text: str) -> Samples:
-    command = [part.format(voice=voice, text=text) for part in PROGRAMS[program]]
-    output = subprocess.run(command, capture_output=True, check=True).stdout
-    with wave.open(io.BytesIO(output)) as file:
-        rate = file.getframerate()
-    # To the end, whatever length the header tells: a program that writes to a pipe cannot know it.
-    samples = np.frombuffer(output[44 : len(output) - len(output) % 2], "<i2").astype(np.int16)
-    return resample(Audio(samples, rate), RATE)
 
 
 def _levelled(samples: Samples) -> NDArray[np.float64]:

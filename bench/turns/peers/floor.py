@@ -1,6 +1,6 @@
 """The floor: how little an orchestrator can add to these engines. A yardstick, no product.
 
-    python -m bench.v2v --name floor --port 42310 --command "python -m bench.v2v.peers.floor --port 42310"
+    python -m bench.turns --command "python -m bench.turns.peers.floor --port 42310" --address rtp:127.0.0.1:42310
 
 One UDP port, an energy detector, no jitter buffer. It asks the engines after `--ask` ms of silence, and lets the answer
 out once `--hold` ms of silence have passed.

@@ -1,4 +1,4 @@
-"""What the caller does in a call, and what is read from it."""
+"""Turns and interruptions: what the caller does, and what is read from it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 import aiohttp
 
-from bench.v2v.clips import FIRST, INTERRUPTION, Clip, Part, clip, turn_clips
-from bench.v2v.phone import Caller, Packet, Said, now
+from bench.turns.clips import Clip, Part, Speaker, Utterance
+from bench.turns.phone import Caller, Packet, Said, now
 
 SHORT_PAUSE = 0.35
 """Of the paused utterances of `turns`."""
 
-BARGE_PACE = 0.066
-"""Seconds per character: replies of 9.4 s, so that there is something to interrupt."""
+PACE, SLOW_PACE = 0.016, 0.066
+"""Seconds per character: of usual replies, and of replies of 9.4 s, so that there is something to interrupt."""
 
 CHAIN = ("stt_req", "stt_res", "llm_req", "llm_first", "llm_sent1", "tts_req", "tts_first")
 
@@ -49,7 +49,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Interruption:
+class BargeIn:
     """Milliseconds from the caller's first sample until the agent's last packet left (`wire`), and until that had been
     played by a far end with a playout buffer (`played`); None where the agent went on speaking."""
 
@@ -68,9 +68,9 @@ class Control:
         """The caller begins to say `part` at clock time `start`."""
         await self._post("part", {"text": part.text, "start": start, "seconds": part.end - part.start})
 
-    async def pace(self, seconds_per_character: float) -> None:
-        """How fast the voice speaks from now on."""
-        await self._post("pace", {"seconds_per_character": seconds_per_character})
+    async def speech(self, seconds_per_character: float = PACE, voice: str | None = None) -> None:
+        """How fast the agent's tones are from now on, or which voice speaks instead of them."""
+        await self._post("speech", {"seconds_per_character": seconds_per_character, "voice": voice})
 
     async def events(self) -> list[Event]:
         """What happened since the last call."""
@@ -82,10 +82,10 @@ class Control:
             await response.read()
 
 
-def turns_script(pause: float) -> Sequence[Clip]:
+def turn_clips(speaker: Speaker, utterances: Sequence[Utterance], pause: float | None) -> Sequence[Clip]:
     """All utterances with the usual pause, or only the paused ones with another."""
-    clips = turn_clips(pause)
-    return clips if pause == SHORT_PAUSE else [clip for clip in clips if clip.paused]
+    clips = [speaker.says(utterance, pause or SHORT_PAUSE) for utterance in utterances]
+    return clips if pause is None else [clip for clip in clips if clip.paused]
 
 
 async def turns(caller: Caller, control: Control, clips: Sequence[Clip]) -> list[Exchange]:
@@ -95,16 +95,15 @@ async def turns(caller: Caller, control: Control, clips: Sequence[Clip]) -> list
 
 async def _turn(caller: Caller, control: Control, clip: Clip) -> Exchange:
     await control.events()
-    packets = caller.rtp.packets
-    before = len(packets)
+    before = len(caller.packets)
     said = await caller.say(clip)
     # Listens for at least 3 s, until the agent has been quiet for 0.7 s, at most 9 s.
     while now() < said.end + 9:
-        heard = any(packet.loud and packet.at > said.end for packet in packets[before:])
-        if heard and now() > said.end + 3 and now() - caller.rtp.loud_until > 0.7:
+        heard = any(packet.loud and packet.at > said.end for packet in caller.packets[before:])
+        if heard and now() > said.end + 3 and now() - caller.received.loud_until > 0.7:
             break
         await asyncio.sleep(0.02)
-    return judge(clip, said, packets[before:], await control.events())
+    return judge(clip, said, caller.packets[before:], await control.events())
 
 
 def judge(clip: Clip, said: Said, packets: Sequence[Packet], events: Sequence[Event]) -> Exchange:
@@ -124,7 +123,7 @@ def judge(clip: Clip, said: Said, packets: Sequence[Packet], events: Sequence[Ev
     return Exchange(
         name=clip.name,
         paused=clip.paused,
-        v2v=None if heard is None else _milliseconds(heard - said.end),
+        v2v=None if heard is None else milliseconds(heard - said.end),
         cut=any(packet.loud and said.start + 0.02 < packet.at < said.end for packet in packets),
         stale=stale,
         early=any(at < said.end for at, _ in questions),
@@ -162,14 +161,13 @@ def _chain(events: Sequence[Event], heard: float, end: float) -> dict[str, float
         "tts_req": spoken,
         "tts_first": first("tts_first", spoken or asked),
     }
-    return {kind: _milliseconds(at - end) for kind, at in instants.items() if at is not None}
+    return {kind: milliseconds(at - end) for kind, at in instants.items() if at is not None}
 
 
-async def barge_in(caller: Caller, control: Control, clips: tuple[Clip, Clip], count: int) -> list[Interruption]:
+async def barge_in(caller: Caller, control: Control, question: Clip, interruption: Clip, count: int) -> list[BargeIn]:
     """Asks something, then interrupts each answer 1.0 s after its beginning with the next question."""
-    question, interruption = clips
-    await control.pace(BARGE_PACE)
-    interruptions: list[Interruption] = []
+    await control.speech(SLOW_PACE)
+    stopped: list[BargeIn] = []
     await caller.say(question)
     for _ in range(count):
         heard = await caller.wait_agent(6)
@@ -177,20 +175,19 @@ async def barge_in(caller: Caller, control: Control, clips: tuple[Clip, Clip], c
             await caller.say(question)
             heard = await caller.wait_agent(6)
             if heard is None:
-                interruptions.append(Interruption(None, None))
+                stopped.append(BargeIn(None, None))
                 continue
         await asyncio.sleep(max(0.0, heard + 1.0 - interruption.onset - 0.01 - now()))
-        before = max(0, len(caller.rtp.packets) - 10)
+        before = max(0, len(caller.packets) - 10)
         said = await caller.say(interruption)
-        interruptions.append(interrupted(said, caller.rtp.packets, before, now()))
-        if interruptions[-1].wire is None:
+        stopped.append(interrupted(said, caller.packets, before, now(), caller.received.cleared))
+        if stopped[-1].wire is None:
             await caller.wait_quiet(1.0, 12)
             await caller.say(question)
-    await control.pace(0.016)
-    return interruptions
+    return stopped
 
 
-def interrupted(said: Said, packets: Sequence[Packet], since: int, at: float) -> Interruption:
+def interrupted(said: Said, packets: Sequence[Packet], since: int, at: float, cleared: Sequence[float] = ()) -> BargeIn:
     """When the voice that sounded at the onset went silent: its last audible packet before a gap of 250 ms."""
     last: float | None = None
     end = 0.0
@@ -201,19 +198,17 @@ def interrupted(said: Said, packets: Sequence[Packet], since: int, at: float) ->
             break
         last, end = packet.at, packet.at + packet.seconds
     if last is None or at - last <= 0.2 or last >= said.end + 1.0:
-        return Interruption(None, None)
+        return BargeIn(None, None)
     played = 0.0
+    emptied = [instant for instant in cleared if instant > said.start]
     for packet in packets:
         if packet.at > last:
             break
-        played = max(played, packet.at) + packet.seconds
-    return Interruption(_milliseconds(last - said.start), _milliseconds(played - said.start))
+        gone = max((instant for instant in cleared if instant <= packet.at), default=played)
+        played = max(min(played, gone), packet.at) + packet.seconds
+    played = min([played, *emptied[:1]])
+    return BargeIn(milliseconds(last - said.start), milliseconds(played - said.start))
 
 
-def barge_clips() -> tuple[Clip, Clip]:
-    """The question, and what interrupts the answers."""
-    return clip(*FIRST), clip(*INTERRUPTION)
-
-
-def _milliseconds(seconds: float) -> float:
+def milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 1)
