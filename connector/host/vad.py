@@ -81,6 +81,11 @@ class BatchedVadService:
         """`stream` has windows to judge."""
         if self._closed:
             return
+        if self._work is None:  # a line that is silent most of the time is not worth a task per window
+            while stream.waiting and self._is_pause(stream, stream.waiting[0]):
+                stream.waiting.popleft()
+            if not stream.waiting:
+                return
         self._streams[stream] = None
         if self._work is None:
             self._work = asyncio.get_running_loop().create_task(self._judge_all(), name="vad")

@@ -35,11 +35,20 @@ from connector.turn.keypad import Keypad
 from connector.turn.own_voice import MAX_DELAY, OwnVoice
 from connector.turn.state import Turn, TurnEvent, TurnMachine
 
-DIP_SECONDS = 0.02
+DIP_SECONDS = 0.01
 """So short a pause is enough to ask a quick recogniser: the last word may just have ended."""
+
+LAST_DIP_SECONDS = 0.04
+"""A pause after which it is asked in any case, though an earlier question is not answered yet."""
 
 DIPS_SECONDS = 0.1
 """Between two dips at which it is asked: fluent speech has a dozen a second."""
+
+MOST_DIPS = 8
+"""Dips of one turn at which it is asked; after them, pauses alone."""
+
+TAIL_OF_WORD_SECONDS = 0.03
+"""The end of a word that adds nothing to it: an answer begins without it, and is released when it was heard, too."""
 
 SLOW_HINT_SECONDS = 0.25
 """The pause after which a slow recogniser is asked: it is busy for longer than most pauses last."""
@@ -95,6 +104,7 @@ class Cascade:
         self._exchange: Exchange | None = None
         self._speculation: Exchange | None = None
         self._speculations = 0
+        self._dips = 0
         self._sound: asyncio.Task[None] | None = None
         self._finished: float | None = None
         self._expected = Expected[turn.expect.upper()]
@@ -237,7 +247,7 @@ class Cascade:
         self._take_back()
         self._machine.apply(TurnEvent.CALLER_STARTED)
         self._ear.begin(started.onset - self._flavor.turn.preroll)
-        self._speculations = 0
+        self._speculations = self._dips = 0
         self._reprompts = 0
         self._speech_goes_on()
 
@@ -249,7 +259,7 @@ class Cascade:
         if quiet <= 0 and not self._endpointing.silence(at):
             self._speech_goes_on()
             return
-        hint = SLOW_HINT_SECONDS if self._hearing.slow else self._flavor.turn.hint_silence
+        hint = SLOW_HINT_SECONDS if self._hearing.slow else LAST_DIP_SECONDS
         urgent = quiet >= hint or self._endpointing.silence(at) >= SLOW_HINT_SECONDS
         if urgent or quiet >= DIP_SECONDS:
             self._recognise(at, urgent=urgent)
@@ -264,8 +274,12 @@ class Cascade:
             return
         if hearing.busy and (hearing.slow or not urgent):
             return  # a quick one is asked anew; a slow one would only be kept from its answer
-        if not urgent and (not hearing.quick or at - hearing.until < DIPS_SECONDS or self._responder.loaded):
-            return
+        if not urgent:
+            if self._dips == MOST_DIPS or not hearing.quick or at - hearing.until < DIPS_SECONDS:
+                return
+            if self._responder.loaded:
+                return
+            self._dips += 1
         frames = [*self._unanswered.frames, *self._ear.peek()]
         if frames:
             hearing.ask(self._tasks, frames, at)
@@ -302,16 +316,17 @@ class Cascade:
         """Decides at media time `at` how long to wait, and whether to begin an answer meanwhile."""
         if self._machine.turn is not Turn.CALLER_SPEAKING:
             return
-        heard = self._hearing.covering(self._endpointing.end)
-        settings = self._flavor.turn
+        end, settings = self._endpointing.end, self._flavor.turn
+        certain = self._hearing.covering(end) is not None
+        heard = self._hearing.covering(end - TAIL_OF_WORD_SECONDS)
+        # Without its words no answer begins in any case, and they may say that it is not over.
+        awaited = not certain and self._hearing.busy and self._hearing.until >= end
         if heard is None:
-            # Without its words no answer begins in any case, and they may say that it is not over.
-            asked = self._hearing.busy and self._hearing.until >= self._endpointing.end
-            self._endpointing.patience = math.inf if asked else settings.end_silence
+            self._endpointing.patience = math.inf if awaited else settings.end_silence
             return
         text = " ".join(filter(None, (*self._unanswered.words, heard.text)))
         needed = silence_needed(settings, self._completeness(text), self._finished)
-        self._endpointing.patience = needed
+        self._endpointing.patience = math.inf if awaited else needed
         if self._speculation is not None and self._speculation.input.text != text:
             self._drop_speculation()
         pause = max(self._endpointing.quiet(at), self._endpointing.silence(at))

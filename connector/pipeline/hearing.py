@@ -21,6 +21,9 @@ SMOOTHING = 0.5
 LONG_SECONDS = 2.0
 """A recogniser that fails after so long is not asked again about the same words."""
 
+AT_ONCE = 2
+"""Questions that may wait for answers: the one at the last dip, and the one that knows for certain."""
+
 Recognise = Callable[[Sequence[Frame]], Awaitable[str]]
 """The words of some frames; raises `EngineError`."""
 
@@ -35,13 +38,13 @@ class Heard:
 
 
 class Hearing:
-    """Asks the recogniser about one utterance again and again; only its latest question counts."""
+    """Asks the recogniser about one utterance again and again: of its answers that counts which heard most."""
 
     def __init__(self, recognise: Recognise, clock: Clock, on_heard: Callable[[Heard], None]) -> None:
         self._recognise = recognise
         self._clock = clock
         self._on_heard = on_heard
-        self._task: asyncio.Task[None] | None = None
+        self._questions: list[asyncio.Task[None]] = []
         self._until = -inf
         self.heard: Heard | None = None
         """The latest answer."""
@@ -53,7 +56,7 @@ class Hearing:
     @property
     def busy(self) -> bool:
         """Whether an answer is awaited."""
-        return self._task is not None
+        return bool(self._questions)
 
     @property
     def quick(self) -> bool:
@@ -82,34 +85,38 @@ class Hearing:
         return self.heard if self.heard is not None and self.heard.until >= end else None
 
     def ask(self, tasks: asyncio.TaskGroup, frames: Sequence[Frame], until: float) -> None:
-        """Asks about `frames`, which end at media time `until`; a question that is not answered yet is dropped."""
-        self.cancel()
+        """Asks about `frames`, which end at media time `until`; of more than `AT_ONCE` questions one is dropped."""
+        if len(self._questions) == AT_ONCE:
+            self._questions.pop(0).cancel()
         self._until = until
-        self._task = tasks.create_task(self._ask(frames, until), name="recognition")
+        self._questions.append(tasks.create_task(self._ask(frames, until), name="recognition"))
 
     def cancel(self) -> None:
-        """Drops the question that is not answered yet. What it asked about counts as not asked."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            self._until = self.heard.until if self.heard is not None else -inf
+        """Drops the questions that are not answered yet. What they asked about counts as not asked."""
+        for question in self._questions:
+            question.cancel()
+        self._questions.clear()
+        self._until = self.heard.until if self.heard is not None else -inf
 
     async def _ask(self, frames: Sequence[Frame], until: float) -> None:
         began = self._clock.now()
-        own = asyncio.current_task()
+        failure = None
+        text = ""
         try:
             text = await self._recognise(frames)
         except EngineError as error:
-            # Who needs the words asks again, unless that would be a second long wait: here they were only wanted early.
-            if self._task is own:
-                self._task = None
-                self._until = inf
-                self.failure = error if self._clock.now() - began >= LONG_SECONDS else None
+            failure = error
+        question = asyncio.current_task()
+        if question not in self._questions:
             return
-        if self._task is not own:
-            return
-        self._task = None
+        self._questions.remove(question)
         now = self._clock.now()
+        if failure is not None:
+            # Who needs the words asks again, unless that would be a second long wait: here they were only wanted early.
+            self._until = inf
+            self.failure = failure if now - began >= LONG_SECONDS else None
+            return
         self.seconds += (now - began - self.seconds) * (SMOOTHING if self.seconds else 1)
-        self.heard = Heard(text, until, now)
-        self._on_heard(self.heard)
+        if self.heard is None or until > self.heard.until:
+            self.heard = Heard(text, until, now)
+            self._on_heard(self.heard)

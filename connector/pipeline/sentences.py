@@ -40,6 +40,8 @@ played, and says nothing until it has made it all, is done before the voice fall
 """
 
 _CLOSING = "\"'”’»)]*_"
+_QUOTED = frozenset('"“„«‹(')
+"""What may have to be closed after the full stop."""
 _FULL_STOP = re.compile(rf"[.?!][{re.escape(_CLOSING)}]*$")
 _WIDE_STOP = "。！？"
 _ELLIPSIS = re.compile(rf"(?:\.\.+|…)[{re.escape(_CLOSING)}]*$")
@@ -74,6 +76,18 @@ _AT_THE_END_TOO = """
     jan feb mar apr jun jul aug sep sept oct nov dec janv févr avr juil déc okt dez ene abr ago dic
     mon tue tues wed thu thur thurs fri sat sun
 """
+_CERTAIN = """
+    you me us them him it that this these those here there now today tomorrow then too again please course welcome help
+    ihnen dir euch uns mir das dies hier da jetzt heute morgen dann gern gerne bitte danke
+    vous moi nous cela ça ici là maintenant aujourd'hui demain plaisir
+    usted ustedes mí eso esto aquí ahí ahora hoy mañana gusto favor
+"""
+CERTAIN_ENDS = frozenset(_CERTAIN.split())
+"""Words that end a sentence, and are neither abbreviations nor parts of a name.
+
+The voice need not wait for what follows their full stop, which a model may take some time for.
+"""
+
 ABBREVIATIONS = frozenset(f"{_TITLES} {_BEFORE_MORE}".split())
 """Words, without their full stop, after which a full stop does not end a sentence."""
 
@@ -144,7 +158,8 @@ class SentenceSplitter:
                 pieces = self._emit(self._undecided)
             self._undecided = 0
         self._text += character
-        if character in _WIDE_STOP and len(self._text.strip()) >= SHORTEST:
+        wide_stop = character in _WIDE_STOP and len(self._text.strip()) >= SHORTEST
+        if wide_stop or (character == "." and self._first and self._certainly_ends()):
             pieces += self._emit(len(self._text))
         elif character == "`" and (fence := _FENCE_OPENS.search(self._text)):
             pieces += self._emit(fence.start("fence"))
@@ -182,6 +197,13 @@ class SentenceSplitter:
             or _GERMAN_ORDINAL.search(piece)
             or (word is not None and (word[1].casefold() in ABBREVIATIONS or _DOTTED.fullmatch(word[1])))
         )
+
+    def _certainly_ends(self) -> bool:
+        """Whether the full stop just taken in ends the first piece, whatever follows."""
+        word = _LAST_WORD.search(self._text)
+        if word is None or word[1].casefold() not in CERTAIN_ENDS or len(self._text.strip()) < SHORTEST:
+            return False
+        return not _within_markup(self._text) and _QUOTED.isdisjoint(self._text)
 
     def _emit(self, length: int) -> list[str]:
         piece = fold(self._text[:length])

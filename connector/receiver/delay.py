@@ -18,12 +18,13 @@ MEMORY_PACKETS = 500
 """How soon a packet is forgotten: by a factor e after so many more."""
 BUCKET_SECONDS = 0.002
 BUCKETS = 100
-"""200 ms: no delay of ours is longer."""
-LONGEST_SECONDS = BUCKETS * BUCKET_SECONDS
-"""What comes later, and what had queued up behind it, was held up by an outage that no delay of ours could bridge: that
-does not make all that follows later."""
-BURST_SECONDS = 0.005
-"""Between two packets that had queued up."""
+"""What is later than 200 ms counts as so late: no delay of ours would be."""
+OUTAGE_SECONDS = 0.1
+"""A packet that is so much later than the target was held up by an outage. One alone makes nothing later ..."""
+AGAIN_SECONDS = 10.0
+"""... but another one within this time does. It counts once, however many packets had queued up behind it."""
+BURST_SECONDS = 0.015
+"""Packets that had queued up come closer to one another than they were sent."""
 START_SECONDS = 0.006
 """What a line is thought to need that has not been measured yet: as most do; the first late packets tell more."""
 START_WEIGHT = 0.02
@@ -50,7 +51,7 @@ class DelayEstimator:
         self._growth = 1.0 + 1.0 / MEMORY_PACKETS
         self._review = REVIEW_PACKETS
         self._outage = False
-        self._arrival = -inf
+        self._outage_at = self._arrival = -inf
         self.restart()
 
     @property
@@ -71,18 +72,25 @@ class DelayEstimator:
             self._fastest = transit
             if transit < self.base:
                 self.base = transit
-        if transit - self.base >= LONGEST_SECONDS or (self._outage and arrival - self._arrival < BURST_SECONDS):
-            self._outage = True
-            self._arrival = arrival
+        since, self._arrival = arrival - self._arrival, arrival
+        if self._outage and since < BURST_SECONDS:
             return
-        self._outage = False
-        bucket = int((transit - self.base) / BUCKET_SECONDS)
-        self._counts[bucket] += self._weight
+        late = transit - self.base
+        self._outage = late > self.target + OUTAGE_SECONDS
+        if self._outage and not self._again(arrival):
+            return
+        bucket = int(late / BUCKET_SECONDS)
+        self._counts[bucket if bucket < BUCKETS else -1] += self._weight
         self._total += self._weight
         self._weight *= self._growth
         self._review -= 1
         if not self._review:
             self._measure()
+
+    def _again(self, arrival: float) -> bool:
+        """Whether the outage that ended at `arrival` is another one of a row."""
+        since, self._outage_at = arrival - self._outage_at, arrival
+        return since < AGAIN_SECONDS
 
     def _turn(self, transit: float, arrival: float) -> None:
         """A window begins. The one before still counts, unless it ended long ago."""

@@ -57,6 +57,7 @@ class JitterBuffer:
 
     # Fifty times a second for each call: CPython shares the keys of 30 attributes at most, above that each object pays.
     __slots__ = (
+        "_accounted",
         "_ahead",
         "_clock_rate",
         "_content",
@@ -104,6 +105,8 @@ class JitterBuffer:
         this over its value for the same share of losses at random, 1 / (1 - share))."""
         self.held = 0
         """How much was taken out but is not delivered yet; to be set by who takes it."""
+        self._accounted = 0
+        """Of `discarded`, those known when the latest gap was."""
         self._lossiness = 0.0
         self._ahead = False
         self.restart(clock_rate)
@@ -346,7 +349,10 @@ class JitterBuffer:
         if missed:
             self.missed += missed
             self.bursts += 1
-            self._lossiness = min(self._lossiness + missed / LOSS_MEMORY, LOSSIEST)
+            # What an outage made us drop says nothing about the line.
+            lost = max(0, missed - (self.discarded - self._accounted))
+            self._lossiness = min(self._lossiness + lost / LOSS_MEMORY, LOSSIEST)
+        self._accounted = self.discarded
 
     # ------------------------------------------------------------------------------- judging the delay
 

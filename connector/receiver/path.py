@@ -31,9 +31,11 @@ STEP_SECONDS = 0.02
 """The most that one adjustment changes, beside the choice."""
 PATIENCE, URGENCY = (1.9, 500), (0.9, 25)
 """How alike both sides of a joint must be at first, and pulls after which any joint will do: 10 s; 0.5 s where packets
-are going to be late, or `MUCH_SECONDS` are to be made up. Above 1, only a pause of speech will do."""
-MUCH_SECONDS = 0.06
-"""So much delay more than is needed, an outage's leftover, is felt in every answer."""
+are going to be late. Above 1, only a pause of speech will do."""
+LEFTOVER_SECONDS = 0.03
+"""So much delay more than is needed, an outage's leftover, is felt in every answer ..."""
+HASTE = (0.9, 8)
+"""... and made up for as fast as speech can be hurried: by a step each quarter of a second."""
 TRY_PULLS = 5
 """Between two looks for such a joint, unless packets are going to be late: a look costs as much as eight frames."""
 PAUSE_PULLS = 5
@@ -292,13 +294,15 @@ class ReceivePath:
         if self._tries <= 0:
             return
         buffer, rate = self.jitter_buffer, self._rate
-        urgent = buffer.urgent if buffer.wish > 0 else -buffer.wish > MUCH_SECONDS * self._clock_rate
+        leftover = -buffer.wish > LEFTOVER_SECONDS * self._clock_rate
+        urgent = leftover or (buffer.wish > 0 and buffer.urgent)
         if self._tries % TRY_PULLS and not urgent:
             return
         unit = max(1, rate // self._clock_rate)
         choice = round(CHOICE_SECONDS * rate)
         wish = buffer.wish
-        exact = min(abs(wish) * rate // self._clock_rate, round(STEP_SECONDS * rate) + choice)
+        step = 2 * STEP_SECONDS if leftover else STEP_SECONDS
+        exact = min(abs(wish) * rate // self._clock_rate, round(step * rate) + choice)
         if wish > 0:
             wait = max(buffer.longest_wait(now), now - (self._arrival or now) + len(self._fifo) / rate)
             if wait + (exact + choice) / rate > LIMIT_SECONDS:
@@ -311,7 +315,7 @@ class ReceivePath:
         past = np.concatenate(self._history)
         if len(past) < -jumps[0]:
             return
-        alike, pulls = URGENCY if urgent else PATIENCE
+        alike, pulls = HASTE if leftover else URGENCY if urgent else PATIENCE
         alike -= (alike + 1) * self._tries / pulls
         joined = join(
             np.concatenate((past, self._waiting())), len(past), jumps, rate, alike, -exact if wish > 0 else exact

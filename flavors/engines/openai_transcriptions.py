@@ -29,8 +29,8 @@ class TranscriptionsOptions(ServiceOptions):
     """ISO 639-1 code of the callers' language; None to have it detected, which misleads on short utterances."""
     prompt: str = ""
     """Names and terms that callers use, for services that take a prompt."""
-    rate: Annotated[int, Field(ge=8000, le=48000)] = 16000
-    """Sample rate of the audio sent, Hz."""
+    rate: Annotated[int, Field(ge=8000, le=48000)] | None = None
+    """Sample rate of the audio sent, Hz; without it, the line's own (8000 or 16000): services convert it."""
 
 
 class OpenAITranscriptions:
@@ -46,7 +46,7 @@ class OpenAITranscriptions:
 
     async def check(self) -> None:
         """Has the service recognise half a second of silence: few of them list their models."""
-        rate = self._options.rate
+        rate = self._options.rate or 16000
         await self.transcribe(Audio(np.zeros(rate // 2, np.int16), rate))
 
     async def aclose(self) -> None:
@@ -58,8 +58,11 @@ class OpenAITranscriptions:
         from openai import omit
 
         options = self._options
-        # Off the event loop: resampling half a minute takes longer than a packet may wait.
-        file = await asyncio.to_thread(wav, utterance, options.rate)
+        rate = options.rate or utterance.rate
+        if rate == utterance.rate:
+            file = wav(utterance, rate)
+        else:  # off the event loop: resampling half a minute takes longer than a packet may wait
+            file = await asyncio.to_thread(wav, utterance, rate)
         with self._service.errors():
             async with self._service.deadline():
                 heard = await self._service.client.audio.transcriptions.create(

@@ -96,7 +96,7 @@ async def test_the_parts_of_a_turn_follow_one_another() -> None:
         )
         assert hint - transcribed == pytest.approx(0, abs=0.001)
         assert first_token - hint == pytest.approx(talk.llm.first_token, abs=0.001)
-        assert first_audio - first_token == pytest.approx(talk.tts.first_audio + 6 * talk.llm.per_word, abs=0.001)
+        assert first_audio - first_token == pytest.approx(talk.tts.first_audio + 5 * talk.llm.per_word, abs=0.001)
         assert released == decided
         assert talk.port.voice[0][0] - max(released, first_audio) <= FRAME + 1e-6
 

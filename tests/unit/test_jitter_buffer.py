@@ -217,12 +217,26 @@ def test_timestamps_that_leap_back_do_not_silence_the_call() -> None:
 def test_spare_delay_is_wished_away_but_not_what_packets_have_needed() -> None:
     line = Line()
     line.run(*range(10))
-    line.pull(6)
-    line.push(*range(10, 16))
-    line.run(*range(16, 300))
-    assert line.buffer.wish == 0, "six packets of three hundred needed it"
-    line.run(*range(300, 1000))
-    assert line.buffer.wish == -6 * SLOT
+    line.pull(4)
+    line.push(*range(10, 14))
+    line.run(*range(14, 200))
+    assert line.buffer.wish == 0, "four packets of two hundred needed it"
+    line.run(*range(200, 1000))
+    assert line.buffer.wish == -4 * SLOT
+
+
+def test_one_outage_costs_no_delay_after_it_and_the_next_one_does() -> None:
+    line = Line()
+    line.run(*range(10))
+    line.pull(8)
+    line.push(*range(10, 18))
+    line.run(*range(18, 60))
+    assert line.buffer.wish == -8 * SLOT
+    line.buffer.adjusted()
+    line.pull(8)
+    line.push(*range(60, 68))
+    line.run(*range(68, 110))
+    assert line.buffer.wish == 0
 
 
 def test_a_lossy_line_gets_a_packet_more_of_delay_so_that_gaps_are_known_before_they_are_due() -> None:

@@ -51,14 +51,16 @@ async def test_an_utterance_is_recognised(server: OpenAIServer) -> None:
         assert await engine.transcribe(UTTERANCE) == Transcript("We open at nine.")
 
 
-async def test_the_audio_arrives_as_a_wav_file_at_the_rate_wanted(server: OpenAIServer) -> None:
-    async with recogniser(server) as engine:
+@pytest.mark.parametrize("rate", [None, 16000])
+async def test_the_audio_arrives_as_a_wav_file_at_the_rate_wanted(server: OpenAIServer, rate: int | None) -> None:
+    async with recogniser(server, rate=rate) as engine:
         await engine.transcribe(UTTERANCE)
+    wanted = rate or UTTERANCE.rate
     with wave.open(io.BytesIO(server.requests[-1].files["file"])) as file:
-        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 16000)
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, wanted)
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
     spectrum = np.abs(np.fft.rfft(samples))
-    assert len(samples) / 16000 == UTTERANCE.seconds
+    assert len(samples) / wanted == UTTERANCE.seconds
     assert np.argmax(spectrum) / UTTERANCE.seconds == pytest.approx(440, abs=2), "the pitch is the caller's"
 
 

@@ -44,9 +44,16 @@ def test_pieces(text: str, pieces: list[str]) -> None:
 
 def test_a_sentence_is_complete_at_the_space_after_it() -> None:
     splitter = SentenceSplitter()
-    assert splitter.push("We are open today.") == []
-    assert splitter.push(" ") == ["We are open today."]
+    assert splitter.push("We are open on Monday.") == []
+    assert splitter.push(" ") == ["We are open on Monday."]
     assert splitter.flush() == []
+
+
+def test_the_first_sentence_is_complete_at_once_where_its_last_word_leaves_no_doubt() -> None:
+    splitter = SentenceSplitter()
+    assert splitter.push("We are open today.") == ["We are open today."]
+    assert splitter.push(" We are open now.") == []
+    assert splitter.push(" ") == ["We are open now."]
 
 
 def test_the_first_piece_may_end_at_a_clause() -> None:

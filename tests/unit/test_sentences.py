@@ -83,8 +83,8 @@ def test_pieces(text: str, pieces: list[str]) -> None:
 
 def test_the_first_piece_is_there_with_its_last_word() -> None:
     splitter = SentenceSplitter()
-    assert splitter.push("Sure, I can check that for you.") == []
-    assert splitter.push(" Your") == ["Sure, I can check that for you."]
+    assert splitter.push("Sure, I can check that for you.") == ["Sure, I can check that for you."]
+    assert splitter.push(" Your") == []
 
 
 def test_fenced_code_is_one_piece_however_long() -> None:

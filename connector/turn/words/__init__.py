@@ -16,7 +16,9 @@ TABLES: Mapping[str, Words] = MappingProxyType({"en": ENGLISH, "de": GERMAN, "fr
 
 UNKNOWN = Words(
     fillers=words("um uh uhm erm hmm hm mm äh ähm euh eh em öh ehm"),
-    backchannels=frozenset(("mhm", "mm hmm", "mm hm", "m hm", "uh huh", "aha", "ah", "oh", "ok", "okay")),
+    backchannels=frozenset(
+        ("mhm", "mm hmm", "mmhmm", "mm hm", "mmhm", "m hm", "uh huh", "uhhuh", "aha", "ah", "oh", "ok", "okay")
+    ),
 )
 """What holds in any language."""
 
