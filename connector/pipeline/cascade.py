@@ -59,6 +59,12 @@ REPEAT_SECONDS = 0.3
 SOUND_SECONDS = 0.2
 """Silence after which the audio model is asked whether the caller has finished; later it says too often that he has."""
 
+ECHO_SECONDS = 0.1
+"""What is heard over the voice is compared with it over so long a time at least."""
+
+CERTAIN_STRANGE = 2
+"""So many judgements in a row must find that it is not our own voice that came back before it pauses."""
+
 BACK_SECONDS = 0.5
 """A voice that goes on repeats no more than this of the word in which it paused."""
 
@@ -114,6 +120,7 @@ class Cascade:
         self._announcements: deque[tuple[str, Action | None]] = deque()
         self._own_voice = OwnVoice()
         self._spoke = -math.inf
+        self._strange = 0
         self._quiet = 0.0
         self._reprompts = 0
         self._held = False
@@ -212,8 +219,6 @@ class Cascade:
                 self._caller_started(started)
             case SpeechEnded() as ended:
                 self._caller_finished(ended)
-        if self._machine.turn is Turn.SPEAKING:
-            self._watch_for_interruption(end)
 
     def _wait(self, seconds: float) -> None:
         """Lets `seconds` of audio pass in which nobody has the turn."""
@@ -416,9 +421,11 @@ class Cascade:
         heard, exchange = self._endpointing, self._exchange
         if exchange is None or not self._flavor.turn.barge_in:
             return
-        if not interrupts(heard.voiced, heard.loud, heard.probability):
+        # Judged from the first loud moment on, so that it is certain once it has been loud for long enough.
+        self._strange = self._strange + 1 if (heard.voiced or heard.loud) and not self._is_echo(at) else 0
+        if self._strange < CERTAIN_STRANGE or not interrupts(heard.voiced, heard.loud, heard.probability):
             return
-        if exchange.script.interruptible(self._port.position.seconds) and not self._is_echo(at):
+        if exchange.script.interruptible(self._port.position.seconds):
             self._pause_voice(at)
 
     def _is_echo(self, at: float) -> bool:
@@ -426,13 +433,14 @@ class Cascade:
         heard = self._endpointing
         if at - self._spoke > MAX_DELAY or not (heard.voiced or heard.loud):
             return False
-        echo = self._own_voice.echo(max(heard.voiced, heard.loud)).is_echo
+        echo = heard.faint or self._own_voice.echo(max(ECHO_SECONDS, heard.voiced, heard.loud)).is_echo
         if echo:
             heard.discount()
         return echo
 
     def _pause_voice(self, at: float) -> None:
         heard = self._endpointing
+        self._strange = 0
         self._machine.apply(TurnEvent.VOICE_PAUSED)
         self._port.pause()
         self._hearing.begin()

@@ -19,6 +19,13 @@ RUN_HOPS = 2
 DOUBT_SECONDS = 0.12
 """It may be speech again, for all that a detector can say so soon: no turn ends meanwhile."""
 
+FAINT = 10 ** (-22 / 20)
+"""What is so much less loud than the caller has been is not the caller: somebody in the room, or a faint echo."""
+USUAL_LEVEL = 3000.0
+"""Of a caller who has not spoken yet: -21 dBFS, the loudest hops of usual telephone speech."""
+FADING = 0.8
+"""Of the level heard last, per hop: what was loud 0.1 s ago is over."""
+
 ROUNDING = 1e-6
 """Slack of the comparisons, for media times are sums of floats; less than a sample at any rate."""
 
@@ -56,6 +63,8 @@ class Endpointing:
     def __init__(self, settings: TurnSettings) -> None:
         self._settings = settings
         self._level = SpeechLevel()
+        self._latest = 0.0
+        self._callers: float | None = None
         self.patience = settings.end_silence
         """Seconds of silence that end the turn in hand; a new turn begins with `end_silence`."""
         self.reset()
@@ -90,6 +99,12 @@ class Endpointing:
         return 0.0 if self._must_pause else self._run * HOP_SECONDS
 
     @property
+    def faint(self) -> bool:
+        """Whether what is heard now is too quiet to be the caller."""
+        usual = USUAL_LEVEL if self._callers is None else self._callers
+        return self._latest < usual * FAINT
+
+    @property
     def onset(self) -> float:
         """Media time at which the speech began that `voiced` counts."""
         return self._onset
@@ -111,13 +126,17 @@ class Endpointing:
         """Takes in a frame that ends at media time `end` by the levels of its hops, and returns what that decides."""
         start = end - len(levels) * HOP_SECONDS
         for index, level in enumerate(levels, 1):
+            self._latest = max(level, self._latest * FADING)
             if not self._level.loud(level):
                 self._run = 0
                 continue
             self._run += 1
             if self._run >= RUN_HOPS:
                 self._loud_end = start + index * HOP_SECONDS
-        return self._ends(end, 0.0) if self._started else None
+        if not self._started:
+            return None
+        self._callers = max(*levels, self._callers or 0.0)
+        return self._ends(end, 0.0)
 
     def feed(self, end: float, seconds: float, probability: float, needed: float) -> SpeechStarted | SpeechEnded | None:
         """Takes in one window of the detector and returns what it decides, if anything.

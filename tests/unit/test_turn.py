@@ -254,6 +254,22 @@ def test_the_level_tells_the_end_of_speech_before_the_detector_does() -> None:
     assert finished == SpeechEnded(pytest.approx(0.5), pytest.approx(1.0))
 
 
+def test_what_is_much_quieter_than_the_caller_is_faint() -> None:
+    endpointing = Endpointing(SETTINGS)
+    endpointing.hear(0.02, (300.0, 300.0))
+    assert not endpointing.faint
+    endpointing.hear(0.2, (100.0, 100.0))
+    endpointing.hear(0.22, (100.0, 100.0))
+    endpointing.hear(0.24, (100.0, 100.0))
+    assert endpointing.faint  # -50 dBFS
+    feed(endpointing, (0.32, 0.9))
+    for index in range(10):
+        endpointing.hear(0.34 + 0.02 * index, (800.0, 800.0))  # a quiet caller
+    for index in range(10):
+        endpointing.hear(0.6 + 0.02 * index, (100.0, 100.0))
+    assert not endpointing.faint
+
+
 # ------------------------------------------------------------------------------ end of turn
 
 
