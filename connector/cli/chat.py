@@ -25,6 +25,7 @@ from connector.interfaces import (
     HangUp,
     IntentMatched,
     LanguageModel,
+    Party,
     PauseRecording,
     ResumeRecording,
     SendDtmf,
@@ -190,7 +191,7 @@ class _JsonLines(_Screen):
             "heard": heard,
             "reply": self._reply,
             "intent": intent,
-            "actions": [{"action": _ACTIONS[type(action)], **asdict(action)} for action in actions],
+            "actions": [{"action": _ACTIONS[type(action)], **_fields(action)} for action in actions],
             "error": error,
         }
         typer.echo(json.dumps(turn, ensure_ascii=False))
@@ -218,3 +219,8 @@ def _described(action: Action) -> str:
             return "pauses the recording"
         case ResumeRecording():
             return "resumes the recording"
+
+
+def _fields(action: Action) -> dict[str, object]:
+    """What `action` says. Who wishes it goes without saying: in a chat it is the model."""
+    return {name: value for name, value in asdict(action).items() if not isinstance(value, Party)}

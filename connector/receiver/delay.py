@@ -22,7 +22,7 @@ BUCKETS = 100
 OUTAGE_SECONDS = 0.1
 """A packet that is so much later than the target was held up by an outage. One alone makes nothing later ..."""
 AGAIN_SECONDS = 10.0
-"""... but another one within this time does. It counts once, however many packets had queued up behind it."""
+"""... but another one within this time does: then it is the line's way."""
 BURST_SECONDS = 0.015
 """Packets that had queued up come closer to one another than they were sent."""
 START_SECONDS = 0.006
@@ -50,8 +50,10 @@ class DelayEstimator:
         self._weight = 1.0
         self._growth = 1.0 + 1.0 / MEMORY_PACKETS
         self._review = REVIEW_PACKETS
-        self._outage = False
-        self._outage_at = self._arrival = -inf
+        self.outage = -inf
+        """When the latest outage ended, if it was the only one for a while (clock time)."""
+        self._queued = False
+        self._latest_outage = self._arrival = -inf
         self.restart()
 
     @property
@@ -73,11 +75,11 @@ class DelayEstimator:
             if transit < self.base:
                 self.base = transit
         since, self._arrival = arrival - self._arrival, arrival
-        if self._outage and since < BURST_SECONDS:
+        if self._queued and since < BURST_SECONDS:
             return
         late = transit - self.base
-        self._outage = late > self.target + OUTAGE_SECONDS
-        if self._outage and not self._again(arrival):
+        self._queued = late > self.target + OUTAGE_SECONDS and not self._again(arrival)
+        if self._queued:
             return
         bucket = int(late / BUCKET_SECONDS)
         self._counts[bucket if bucket < BUCKETS else -1] += self._weight
@@ -88,9 +90,11 @@ class DelayEstimator:
             self._measure()
 
     def _again(self, arrival: float) -> bool:
-        """Whether the outage that ended at `arrival` is another one of a row."""
-        since, self._outage_at = arrival - self._outage_at, arrival
-        return since < AGAIN_SECONDS
+        """Whether the outage that ended at `arrival` is one of several."""
+        again = arrival - self._latest_outage < AGAIN_SECONDS
+        self._latest_outage = arrival
+        self.outage = -inf if again else arrival
+        return again
 
     def _turn(self, transit: float, arrival: float) -> None:
         """A window begins. The one before still counts, unless it ended long ago."""

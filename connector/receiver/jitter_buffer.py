@@ -25,6 +25,8 @@ ADJUSTED_PULLS = 3
 """After an adjustment it is judged sooner."""
 SLACK_SECONDS = 0.002
 """Beside a quarter of what the jitter needs: less than that is not worth an adjustment."""
+OUTAGE_LEFTOVER_SECONDS = 4.0
+"""Time in which the delay that an outage has left is made up for."""
 CAPACITY = 64
 """Packets held at most; a sane stream of 5 ms packets needs 40."""
 LOSSLESS, LOSSY, LOSSIEST = 0.001, 0.006, 0.1
@@ -385,6 +387,10 @@ class JitterBuffer:
             return 0
         spare = floor((reach - target * 1.25 - SLACK_SECONDS) * self._clock_rate / step) * step
         return -(spare + rest) if spare > 0 else 0
+
+    def follows_outage(self, now: float) -> bool:
+        """Whether the delay is mostly what an outage has left, at clock time `now`."""
+        return now - self._estimator.outage < OUTAGE_LEFTOVER_SECONDS
 
     def longest_wait(self, now: float) -> float:
         """How long the packet that waits longest will have waited at its turn, seconds."""

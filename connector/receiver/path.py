@@ -294,7 +294,7 @@ class ReceivePath:
         if self._tries <= 0:
             return
         buffer, rate = self.jitter_buffer, self._rate
-        leftover = -buffer.wish > LEFTOVER_SECONDS * self._clock_rate
+        leftover = -buffer.wish > LEFTOVER_SECONDS * self._clock_rate and buffer.follows_outage(now)
         urgent = leftover or (buffer.wish > 0 and buffer.urgent)
         if self._tries % TRY_PULLS and not urgent:
             return
