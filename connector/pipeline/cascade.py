@@ -28,7 +28,7 @@ from connector.pipeline.passages import Passage, plain
 from connector.pipeline.responder import TAIL_SECONDS, CascadeEngines, Responder, pieces_of
 from connector.pipeline.sentences import fold
 from connector.turn.barge_in import SPEECH_TO_RECOGNISE, goes_on, interrupts, speech_needed
-from connector.turn.completeness import Completeness, Expected, backchannel, expectation, judge
+from connector.turn.completeness import Completeness, Expected, backchannel, expectation, filler_only, judge
 from connector.turn.end_of_turn import silence_needed, worth_beginning
 from connector.turn.endpointing import Endpointing, SpeechEnded, SpeechStarted
 from connector.turn.keypad import Keypad
@@ -313,7 +313,7 @@ class Cascade:
             case Turn.CALLER_SPEAKING:
                 self._consider(self._ear.now)
             case Turn.YIELDING if self._flavor.turn.confirm_words:
-                if heard.text and (self._was_asked or not backchannel(heard.text, self._language)):
+                if self._interrupts(heard.text):
                     self._caller_started(self._endpointing.begin(self._ear.now))
                     self._consider(self._ear.now)
 
@@ -354,7 +354,7 @@ class Cascade:
     def _speculate(self, text: str, heard: Heard) -> None:
         """Begins an answer to `text` that nobody hears before the turn has ended."""
         self._speculations += 1
-        exchange = Exchange(self._generations.begin(), speculative=True)
+        exchange = Exchange(self._generations.begin())
         exchange.input.words.append(text)
         exchange.mark("transcribed", heard.at)
         exchange.mark("hint", self._clock.now())
@@ -456,6 +456,12 @@ class Cascade:
                 self._recognise(at, urgent=urgent)
         if self._is_echo(at) or (not hearing.busy and goes_on(heard.quiet(at), heard.silence(at), settings)):
             self._resume_voice()
+
+    def _interrupts(self, words: str) -> bool:
+        """Whether `words`, said over the voice, are meant to take the turn."""
+        if not words or filler_only(words):
+            return False
+        return self._was_asked or not backchannel(words, self._language)
 
     @property
     def _was_asked(self) -> bool:

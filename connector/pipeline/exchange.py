@@ -51,10 +51,8 @@ class Exchange:
     """Held while one piece is being synthesised: a filler and the reply come one after the other."""
     intent: str | None = None
     actions: list[Action] = field(default_factory=list)
-    speculative: bool = False
-    """Begun before the caller was known to have finished; nobody hears of it until it is `released`."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the caller has finished."""
+    """Set once the caller has finished: nobody hears of an exchange before, which may have begun on a guess."""
     held: list[Audio] = field(default_factory=list)
     """The voice that waits for that."""
     early: list[Action] = field(default_factory=list)

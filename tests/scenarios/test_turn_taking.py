@@ -333,7 +333,7 @@ async def test_a_caller_who_pauses_a_second_in_an_unfinished_sentence_is_not_cut
 # ------------------------------------------------------------------------------ interruptions
 
 
-@pytest.mark.parametrize("words", ["uh-huh", "yeah", "okay", "mm-hmm"])
+@pytest.mark.parametrize("words", ["uh-huh", "yeah", "okay", "mm-hmm", "um"])
 def test_a_listener_who_says_that_he_listens_stops_nobody(words: str) -> None:
     async def live() -> None:
         async with Conversation(answers=ANSWERS) as talk:

@@ -9,7 +9,6 @@ _AUXILIARIES = words(
     aurait peux peut pouvez pouvons peuvent pourrais pourrait pourriez pourrions veux veut voulez voulons veulent
     voudrais voudrait voudriez vais va allez allons vont dois doit devez devons doivent faut faudrait fait faites"""
 )
-_CLITICS = words("me m' te t' se s' le la les l' lui leur y en nous vous")
 _ARTICLES = words(
     """le la les l' un une des du de d' au aux mon ma mes ton ta tes son sa ses notre nos votre vos leur leurs ce cet
     cette ces quel quelle quels quelles chaque"""
