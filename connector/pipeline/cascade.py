@@ -121,6 +121,7 @@ class Cascade:
         self._own_voice = OwnVoice()
         self._spoke = -math.inf
         self._strange = 0
+        self._paused = -math.inf
         self._quiet = 0.0
         self._reprompts = 0
         self._held = False
@@ -219,6 +220,8 @@ class Cascade:
                 self._caller_started(started)
             case SpeechEnded() as ended:
                 self._caller_finished(ended)
+        if self._machine.turn is Turn.SPEAKING:
+            self._yield_to_speech(end)
 
     def _wait(self, seconds: float) -> None:
         """Lets `seconds` of audio pass in which nobody has the turn."""
@@ -418,12 +421,18 @@ class Cascade:
 
     def _watch_for_interruption(self, at: float) -> None:
         """Makes the voice pause for what may be the caller interrupting."""
-        heard, exchange = self._endpointing, self._exchange
-        if exchange is None or not self._flavor.turn.barge_in:
+        heard = self._endpointing
+        if not self._flavor.turn.barge_in:
             return
         # Judged from the first loud moment on, so that it is certain once it has been loud for long enough.
         self._strange = self._strange + 1 if (heard.voiced or heard.loud) and not self._is_echo(at) else 0
-        if self._strange < CERTAIN_STRANGE or not interrupts(heard.voiced, heard.loud, heard.probability):
+        self._yield_to_speech(at)
+
+    def _yield_to_speech(self, at: float) -> None:
+        heard, exchange = self._endpointing, self._exchange
+        if exchange is None or self._strange < CERTAIN_STRANGE:
+            return
+        if not interrupts(heard.voiced, heard.loud, heard.probability):
             return
         if exchange.script.interruptible(self._port.position.seconds):
             self._pause_voice(at)
@@ -433,7 +442,9 @@ class Cascade:
         heard = self._endpointing
         if at - self._spoke > MAX_DELAY or not (heard.voiced or heard.loud):
             return False
-        echo = heard.faint or self._own_voice.echo(max(ECHO_SECONDS, heard.voiced, heard.loud)).is_echo
+        # A paused voice returns no echo for long, and what is faint may be the closure of the caller's next consonant.
+        faint = heard.faint and self._machine.turn is not Turn.YIELDING
+        echo = faint or self._own_voice.echo(max(ECHO_SECONDS, heard.voiced, heard.loud)).is_echo
         if echo:
             heard.discount()
         return echo
@@ -441,6 +452,7 @@ class Cascade:
     def _pause_voice(self, at: float) -> None:
         heard = self._endpointing
         self._strange = 0
+        self._paused = at
         self._machine.apply(TurnEvent.VOICE_PAUSED)
         self._port.pause()
         self._hearing.begin()
@@ -454,7 +466,8 @@ class Cascade:
             urgent = heard.quiet(at) >= settings.hint_silence or at - hearing.until >= REPEAT_SECONDS
             if (urgent and not hearing.busy) or heard.quiet(at) >= DIP_SECONDS:
                 self._recognise(at, urgent=urgent)
-        if self._is_echo(at) or (not hearing.busy and goes_on(heard.quiet(at), heard.silence(at), settings)):
+        silence = min(heard.silence(at), at - self._paused)  # the level alone may have made the voice pause
+        if self._is_echo(at) or (not hearing.busy and goes_on(heard.quiet(at), silence, settings)):
             self._resume_voice()
 
     def _interrupts(self, words: str) -> bool:

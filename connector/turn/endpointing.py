@@ -23,8 +23,8 @@ FAINT = 10 ** (-22 / 20)
 """What is so much less loud than the caller has been is not the caller: somebody in the room, or a faint echo."""
 USUAL_LEVEL = 3000.0
 """Of a caller who has not spoken yet: -21 dBFS, the loudest hops of usual telephone speech."""
-FADING = 0.8
-"""Of the level heard last, per hop: what was loud 0.1 s ago is over."""
+FADING = 0.95
+"""Of the level heard last, per hop: as slow as syllables follow each other, for a stop between them is no end."""
 
 ROUNDING = 1e-6
 """Slack of the comparisons, for media times are sums of floats; less than a sample at any rate."""

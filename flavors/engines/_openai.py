@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import Field, SecretStr
 
@@ -125,19 +126,26 @@ class Service:
 
     def _make_client(self) -> AsyncOpenAI:
         import httpx2
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+        from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
 
         options = self._options
         limits = httpx2.Limits(
             max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_IDLE_SECONDS
         )
+        url = urlsplit(options.base_url)
+        headers = {}
+        if url.username is not None:  # instead of the key; aiohttp refuses a request that carries both
+            login = b64encode(f"{unquote(url.username)}:{unquote(url.password or '')}".encode()).decode()
+            headers["Authorization"] = f"Basic {login}"
         client = AsyncOpenAI(
-            base_url=options.base_url,
+            base_url=_without_login(url),
+            default_headers=headers,
             # Never the client's default, a key from the environment that was meant for another service.
             api_key=options.api_key.get_secret_value() if options.api_key else "none",
             max_retries=options.retries,
             timeout=Timeout(options.first_timeout, connect=options.connect_timeout),
-            http_client=DefaultAsyncHttpxClient(limits=limits),
+            # On aiohttp a request costs two thirds of what it does on the client's own transport.
+            http_client=DefaultAioHttpClient(limits=limits),
         )
         # The client imports its resources when they are first used: now, not in a call.
         _ = client.models, client.chat.completions, client.audio.speech, client.audio.transcriptions
@@ -161,8 +169,11 @@ class Service:
     @property
     def _place(self) -> str:
         """The base URL without credentials."""
-        url = urlsplit(self._options.base_url)
-        return url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
+        return _without_login(urlsplit(self._options.base_url))
+
+
+def _without_login(url: SplitResult) -> str:
+    return url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
 
 
 def require_package(engine: str) -> None:

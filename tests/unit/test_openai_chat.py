@@ -267,7 +267,9 @@ async def test_credentials_in_the_address_are_not_repeated(server: OpenAIServer)
     async with chat(server, base_url=server.base_url.replace("//", "//user:0815@")) as engine:
         with pytest.raises(EngineRefused) as caught:
             await events(engine)
+        await events(engine)
     assert "0815" not in str(caught.value)
+    assert server.requests[-1].headers["Authorization"] == "Basic dXNlcjowODE1"
 
 
 async def test_a_model_that_is_not_served(server: OpenAIServer) -> None:
