@@ -41,10 +41,10 @@ DIP_SECONDS = 0.01
 LAST_DIP_SECONDS = 0.04
 """A pause after which it is asked in any case, though an earlier question is not answered yet."""
 
-DIPS_SECONDS = 0.1
+DIPS_SECONDS = 0.2
 """Between two dips at which it is asked: fluent speech has a dozen a second."""
 
-MOST_DIPS = 8
+MOST_DIPS = 6
 """Dips of one turn at which it is asked; after them, pauses alone."""
 
 TAIL_OF_WORD_SECONDS = 0.03

@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 CATCH_UP = 10
 """Ticks made up after a stall: 200 ms, what a usual jitter buffer bridges."""
 
-WORTH_WAITING_SECONDS = 0.0005
-"""Waiting costs a wake-up of the event loop."""
+WORTH_WAITING_SECONDS = 0.001
+"""Less is not felt, and waiting costs a wake-up of the event loop."""
 
 Tick = Callable[[float], None]
 """Called with the time at which the tick was due (not the time at which it runs)."""

@@ -10,7 +10,10 @@ import asyncio
 import ctypes
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
+from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,7 +34,7 @@ class Timer:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: _Expiry | None = None
         self._time = _Itimerspec()
         self._descriptor = _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._descriptor < 0:
@@ -44,7 +47,7 @@ class Timer:
         value = self._time.value
         value.seconds = int(seconds)
         value.nanoseconds = int(fraction * 1e9) or 1  # a time of zero would disarm it
-        waiter = self._waiter = self._loop.create_future()
+        waiter = self._waiter = _Expiry(loop=self._loop)
         _libc.timerfd_settime(self._descriptor, _ABSOLUTE, ctypes.byref(self._time), None)
         await waiter
 
@@ -58,5 +61,30 @@ class Timer:
         with suppress(BlockingIOError):
             os.read(self._descriptor, 8)
         waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is not None:
+            waiter.expire()
+
+
+class _Expiry(asyncio.Future[None]):
+    """Resumes the one task that awaits it at once, and not in the event loop's next round, which costs 50 µs."""
+
+    _resume: Callable[[Any], object] | None = None
+    _context: Context | None = None
+
+    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: Context | None = None) -> None:
+        self._resume, self._context = fn, context
+
+    def expire(self) -> None:
+        """The time has come."""
+        if self.done():
+            return
+        self.set_result(None)
+        if self._resume is not None and self._context is not None:
+            self._context.run(self._resume, self)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """The task is cancelled."""
+        cancelled = super().cancel(msg)
+        if cancelled and self._resume is not None:
+            self.get_loop().call_soon(self._resume, self, context=self._context)
+        return cancelled
