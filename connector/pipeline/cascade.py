@@ -38,7 +38,7 @@ from connector.turn.state import Turn, TurnEvent, TurnMachine
 DIP_SECONDS = 0.01
 """So short a pause is enough to ask a quick recogniser: the last word may just have ended."""
 
-LAST_DIP_SECONDS = 0.04
+LAST_DIP_SECONDS = 0.03
 """A pause after which it is asked in any case, though an earlier question is not answered yet."""
 
 DIPS_SECONDS = 0.2

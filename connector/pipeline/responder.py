@@ -46,10 +46,6 @@ from connector.pipeline.streams import patiently, read
 LEAD_SECONDS = 5.0
 """Synthesis runs ahead of the voice by no more than this and one piece: what is interrupted is lost work."""
 
-AHEAD_SECONDS = 0.4
-"""With so much still to be played, speech is read every `GATHER_SECONDS`, not as each piece of it comes."""
-GATHER_SECONDS = 0.1
-
 TAIL_SECONDS = 0.2
 """Silence that a recogniser gets after the last word: it wants to hear that it is over."""
 
@@ -242,8 +238,6 @@ class Responder:
                 async with aclosing(read(speech, self._name("tts"))) as chunks:
                     async for audio in chunks:
                         self._write(exchange, audio)
-                        if self._lead(exchange) > AHEAD_SECONDS:
-                            await self._clock.sleep(GATHER_SECONDS)
             exchange.script.end()
 
     def _write(self, exchange: Exchange, audio: Audio) -> None:
@@ -265,14 +259,13 @@ class Responder:
 
     async def _keep_pace(self, exchange: Exchange) -> None:
         """Waits until the voice has caught up with the synthesis."""
-        while (lead := self._lead(exchange)) > LEAD_SECONDS:
+        while exchange.script.seconds:
+            position = self._port.position
+            played = position.seconds if position.generation == exchange.generation.number else 0.0
+            lead = exchange.script.seconds - played
+            if lead <= LEAD_SECONDS:
+                return
             await self._clock.sleep(max(lead - LEAD_SECONDS, FRAME_SECONDS))
-
-    def _lead(self, exchange: Exchange) -> float:
-        """Seconds of the voice that are synthesised and not played yet."""
-        position = self._port.position
-        played = position.seconds if position.generation == exchange.generation.number else 0.0
-        return exchange.script.seconds - played
 
     def _name(self, kind: Literal["stt", "llm", "tts", "turn_detector"]) -> str:
         """The registered name of the engine that plays the part."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from openai._response import AsyncResponseContextManager, AsyncStreamedBinaryAPIResponse
 
 NAME = "openai-speech"
+
+AHEAD_SECONDS = 0.4
+"""Speech that is passed on as it comes. What follows has so long until it is played, so it is gathered first."""
+GATHERED_SECONDS = 0.1
+"""Services send bits of 20 ms and less, each of which would wake everybody up to the codec."""
 
 _CHECK_TEXT = "One."
 _NOT_PCM = {b"RIFF": "WAV", b"ID3": "MP3", b"\xff\xfb": "MP3", b"\xff\xf3": "MP3", b"OggS": "Ogg", b"fLaC": "FLAC"}
@@ -76,12 +81,12 @@ class OpenAISpeech:
                     chunk = await anext(body, None)
                 if other := _other_form(response.headers.get("Content-Type", ""), chunk or b""):
                     raise EngineError(NAME, f"the service sends {other}, not the raw PCM that was asked for")
-                while chunk is not None:
-                    samples, odd = whole_samples(odd + chunk)
-                    if len(samples):
-                        heard = True
-                        yield Audio(samples, self._options.rate)
-                    chunk = await anext(body, None)
+                async with aclosing(_gathered(chunk, body, 2 * self._options.rate)) as pieces:
+                    async for piece in pieces:
+                        samples, odd = whole_samples(odd + piece)
+                        if len(samples):
+                            heard = True
+                            yield Audio(samples, self._options.rate)
         if not heard:
             raise EngineError(NAME, "the service sent no audio")
 
@@ -98,6 +103,21 @@ class OpenAISpeech:
             instructions=options.instructions or omit,
             extra_body=options.extra_body,
         )
+
+
+async def _gathered(chunk: bytes | None, body: AsyncIterator[bytes], rate: int) -> AsyncGenerator[bytes, None]:
+    """`chunk` and those that follow it in `body`, of `rate` bytes a second: as they come, later in larger pieces."""
+    held = b""
+    passed = 0
+    while chunk is not None:
+        held += chunk
+        if passed < AHEAD_SECONDS * rate or len(held) >= GATHERED_SECONDS * rate:
+            yield held
+            passed += len(held)
+            held = b""
+        chunk = await anext(body, None)
+    if held:
+        yield held
 
 
 def _other_form(content_type: str, start: bytes) -> str | None:
