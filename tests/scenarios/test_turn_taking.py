@@ -6,16 +6,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from connector.config.model import Flavor
 from connector.errors import EngineError
+from connector.host.vad import BatchedVadService
 from connector.interfaces import HangUp, Party, PauseRecording
 from connector.pipeline.cascade import BACK_SECONDS, Cascade
 from connector.turn.barge_in import LONG_SPEECH
 from connector.turn.state import TRANSITIONS, Turn, TurnEvent, TurnMachine
 from tests.fakes.clock import run_virtual, virtual_time
-from tests.fakes.engines import FakeLanguageModel, join, noise, silence, tone
+from tests.fakes.engines import FakeLanguageModel, FakeVad, join, noise, silence, tone
 from tests.scenarios.conversation import FLAVOR, FRAME, QUIET, WINDOW, Conversation
 
 ASKS = "what are your opening hours"
@@ -189,6 +192,49 @@ def test_every_row_of_the_turn_table_happens(row: tuple[Turn, TurnEvent]) -> Non
             assert row in rows(talk)
 
     run_virtual(live())
+
+
+# ------------------------------------------------------------------------------ a voice that pauses stays so
+
+
+class DoubtfulVad(FakeVad):
+    """Once `doubtful`, finds nothing more than possible."""
+
+    doubtful = False
+
+    async def probabilities(
+        self, windows: NDArray[np.float32], states: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        probabilities, states = await super().probabilities(windows, states)
+        return probabilities * np.float32(0.25 if self.doubtful else 1), states
+
+
+def events(talk: Conversation) -> list[TurnEvent]:
+    return [event for _, event in rows(talk)]
+
+
+@virtual_time
+async def test_the_closure_of_a_consonant_does_not_bring_the_voice_back() -> None:
+    async with Conversation(answers=ANSWERS, make=Traced) as talk:
+        await spoken_to(talk)
+        await talk.port.caller_says(join(noise(0.1), silence(0.14), talk.book.speak("no wait stop please")))
+        await talk.notes.wait_for_turns(2)
+        assert TurnEvent.VOICE_RESUMED not in events(talk)
+        assert talk.notes.turns[0].interrupted
+
+
+@virtual_time
+async def test_a_loud_sound_that_is_hardly_speech_makes_the_voice_pause_once() -> None:
+    vad = DoubtfulVad()
+    service = BatchedVadService(vad)
+    async with Conversation(answers=ANSWERS, make=Traced, vad=service) as talk:
+        await spoken_to(talk)
+        vad.doubtful = True
+        await talk.port.caller_says(noise(0.2))
+        await talk.notes.wait_for_turns(1)
+        assert events(talk).count(TurnEvent.VOICE_PAUSED) == 1
+        assert (talk.notes.turns[0].spoken, talk.notes.turns[0].interrupted) == (HOURS, False)
+    await service.aclose()
 
 
 # ------------------------------------------------------------------------------ speculation

@@ -85,6 +85,22 @@ async def test_the_first_chunk_is_there_before_the_rest_exists(server: OpenAISer
         await stream.aclose()
 
 
+async def test_what_is_far_ahead_comes_in_larger_pieces(server: OpenAIServer) -> None:
+    bit = TONE[:240]  # 10 ms at 24 kHz
+    server.speech = [item for _ in range(80) for item in (bit.tobytes(), Pause(0.001))]
+    async with speech(server) as engine:
+        heard = await chunks(engine)
+    assert sum(len(audio.samples) for audio in heard) == 80 * len(bit)
+    assert heard[0].seconds < 0.1, "the first comes at once"
+    late = [audio.seconds for audio, before in zip(heard, accumulate_seconds(heard), strict=True) if before >= 0.4]
+    assert all(seconds >= 0.1 for seconds in late[:-1])
+
+
+def accumulate_seconds(heard: list[Audio]) -> list[float]:
+    """What came before each."""
+    return [0.0, *itertools.accumulate(audio.seconds for audio in heard)][:-1]
+
+
 async def test_closing_the_stream_ends_the_synthesis_at_the_server(server: OpenAIServer) -> None:
     server.speech = [TONE.tobytes(), Pause(), TONE.tobytes()]
     async with speech(server) as engine:
