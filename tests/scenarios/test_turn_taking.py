@@ -217,7 +217,7 @@ def events(talk: Conversation) -> list[TurnEvent]:
 async def test_the_closure_of_a_consonant_does_not_bring_the_voice_back() -> None:
     async with Conversation(answers=ANSWERS, make=Traced) as talk:
         await spoken_to(talk)
-        await talk.port.caller_says(join(noise(0.1), silence(0.14), talk.book.speak("no wait stop please")))
+        await talk.port.caller_says(join(noise(0.1), silence(0.2), talk.book.speak("no wait stop please")))
         await talk.notes.wait_for_turns(2)
         assert TurnEvent.VOICE_RESUMED not in events(talk)
         assert talk.notes.turns[0].interrupted
