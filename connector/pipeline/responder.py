@@ -6,10 +6,11 @@ Everything here may take long and may be cancelled at any await; what must not b
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, takewhile
 from typing import Literal
 
 from connector.audio import FRAME_SECONDS, Audio, Frame
@@ -39,12 +40,15 @@ from connector.pipeline.exchange import Exchange
 from connector.pipeline.history import History
 from connector.pipeline.metered import Meter, Metering
 from connector.pipeline.passages import Passage, PassageReader, passages
-from connector.pipeline.sentences import SentenceSplitter, split
+from connector.pipeline.sentences import SentenceSplitter, join, split
 from connector.pipeline.spoken import spoken
 from connector.pipeline.streams import patiently, read
 
 LEAD_SECONDS = 5.0
 """Synthesis runs ahead of the voice by no more than this and one piece: what is interrupted is lost work."""
+
+MARKED = frozenset("|`[]#*_<>")
+"""Characters of Markdown."""
 
 TAIL_SECONDS = 0.2
 """Silence that a recogniser gets after the last word: it wants to hear that it is over."""
@@ -70,6 +74,11 @@ def pieces_of(text: str) -> list[Passage]:
 def said(piece: Passage, language: str) -> str:
     """What a synthesiser is given to say `piece`; empty for nothing."""
     return spoken(piece.text, language)
+
+
+def _together(first: Passage, other: Passage) -> bool:
+    """Whether both may be synthesised as one text: what is marked up is said as it stands alone."""
+    return first.interruptible is other.interruptible and not MARKED & {*first.text, *other.text}
 
 
 class Responder:
@@ -134,14 +143,38 @@ class Responder:
         async with asyncio.TaskGroup() as tasks:
             thinking = tasks.create_task(self._think(exchange, pieces))
             filling = tasks.create_task(self._fill(exchange))
+            waiting: deque[Passage | None] = deque()
             try:
-                while (piece := await pieces.get()) is not None:
+                while (piece := await self._next(exchange, pieces, waiting)) is not None:
                     await self._say(exchange, piece)
             except EngineError as error:
                 exchange.fail(error)
                 thinking.cancel()
             finally:
                 filling.cancel()
+
+    async def _next(
+        self, exchange: Exchange, pieces: asyncio.Queue[Passage | None], waiting: deque[Passage | None]
+    ) -> Passage | None:
+        """What to say next: a piece, or as many that wait as the audio still to be played leaves time to synthesise."""
+        if not waiting:
+            waiting.append(await pieces.get())
+        await self._keep_pace(exchange)
+        while not pieces.empty():
+            waiting.append(pieces.get_nowait())
+        first = waiting[0]
+        if first is None:
+            return None
+        alike = takewhile(lambda piece: piece is not None and _together(first, piece), waiting)
+        text, count = join([piece.text for piece in alike if piece is not None] or [first.text], self._lead(exchange))
+        for _ in range(count):
+            waiting.popleft()
+        if count == 1:
+            return first
+        joined = Passage(text, first.interruptible)
+        index = next(index for index, piece in enumerate(exchange.pieces) if piece is first)
+        exchange.pieces[index : index + count] = [joined]
+        return joined
 
     async def recite(self, exchange: Exchange, pieces: Sequence[Passage]) -> None:
         """Speaks a text that is known from the start. Raises `EngineError`."""
@@ -259,13 +292,14 @@ class Responder:
 
     async def _keep_pace(self, exchange: Exchange) -> None:
         """Waits until the voice has caught up with the synthesis."""
-        while exchange.script.seconds:
-            position = self._port.position
-            played = position.seconds if position.generation == exchange.generation.number else 0.0
-            lead = exchange.script.seconds - played
-            if lead <= LEAD_SECONDS:
-                return
+        while (lead := self._lead(exchange)) > LEAD_SECONDS:
             await self._clock.sleep(max(lead - LEAD_SECONDS, FRAME_SECONDS))
+
+    def _lead(self, exchange: Exchange) -> float:
+        """Seconds of the voice that are still to be played."""
+        position = self._port.position
+        played = position.seconds if position.generation == exchange.generation.number else 0.0
+        return exchange.script.seconds - played
 
     def _name(self, kind: Literal["stt", "llm", "tts", "turn_detector"]) -> str:
         """The registered name of the engine that plays the part."""

@@ -23,6 +23,7 @@ from connector.interfaces import (
 from connector.pipeline import leading_silence
 from connector.pipeline.cascade import BACK_SECONDS, DIP_SECONDS
 from connector.pipeline.responder import LEAD_SECONDS
+from connector.pipeline.sentences import split
 from connector.turn.barge_in import LONG_SPEECH, VOICED_SECONDS
 from tests.fakes.clock import virtual_time
 from tests.fakes.engines import FakeLanguageModel, FakeSpeechToText, FakeTextToSpeech, join, noise, silence, tone
@@ -107,8 +108,42 @@ async def test_the_voice_begins_before_the_model_has_finished() -> None:
         turn = await talk.asks("opening hours")
         assert turn.timing.first_audio is not None
         assert turn.timing.first_audio < talk.llm.finished_at[0] - 2.0
-        assert len(talk.tts.texts) == 5
+        assert " ".join(talk.tts.texts) == turn.spoken == LONG + " That is all."
+
+
+@virtual_time
+async def test_what_waits_while_the_voice_speaks_is_synthesised_together() -> None:
+    async with Conversation(answers={"opening hours": [LONG, 2.0, " That is all."]}) as talk:
+        turn = await talk.asks("opening hours")
+        sentences = split(LONG)
+        assert talk.tts.texts[0] == sentences[0], "the first is spoken as soon as it is there"
+        assert len(talk.tts.texts) < len(sentences) + 1
         assert turn.spoken == LONG + " That is all."
+
+
+@virtual_time
+async def test_markup_and_what_may_not_be_interrupted_is_synthesised_alone() -> None:
+    reply = f"{LONG} <no-interrupt>Calls are recorded.</no-interrupt> See [our page](https://example.com/). Thank you."
+    async with Conversation(answers={"opening hours": [reply]}) as talk:
+        await talk.asks("opening hours")
+        assert "Calls are recorded." in talk.tts.texts
+        assert [text for text in talk.tts.texts if "our page" in text] == ["See our page."]
+
+
+@virtual_time
+async def test_a_noise_in_joined_sentences_does_not_lose_what_was_left() -> None:
+    async with Conversation(answers={"opening hours": [LONG]}) as talk:
+        await talk.says("opening hours")
+        await talk.until_voice()
+        await talk.clock.sleep(6.0)
+        await talk.port.caller_says(noise(1.2))  # long enough to take the turn, and no words
+        await talk.notes.wait_for_turns(2)
+        first, rest = talk.notes.turns[:2]
+        assert first.interrupted
+        assert rest.spoken
+        assert LONG.endswith(rest.spoken)
+        heard = len(first.spoken) + len(rest.spoken)
+        assert heard >= len(LONG) - 1, "nothing is left out"
 
 
 @virtual_time

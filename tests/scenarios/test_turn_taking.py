@@ -155,7 +155,7 @@ async def a_key_while_the_voice_is_paused(talk: Conversation) -> None:
 
 
 async def the_media_end_while_the_voice_is_paused(talk: Conversation) -> None:
-    await spoken_to(talk)
+    await spoken_to(talk, 6.0)  # all of it is synthesised
     await talk.port.caller_says(noise(0.2))
     talk.port.end()
     await talk.notes.wait_for_turns(1)
