@@ -34,7 +34,7 @@ def throat(random: Random) -> Floats:
     seconds = random.uniform(0.3, 0.4)
     pulses = np.zeros(round(seconds * RATE))
     at = 0.0
-    while at < seconds:
+    while int(at * RATE) < len(pulses):
         pulses[int(at * RATE)] = random.uniform(0.4, 1.0)
         at += random.uniform(0.009, 0.022)
     rough = _resonating(pulses, (180, 700)) + 0.3 * _noise(random, seconds, (300, 1600))[: len(pulses)]
