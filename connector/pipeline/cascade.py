@@ -27,7 +27,7 @@ from connector.pipeline.history import History
 from connector.pipeline.passages import Passage, plain
 from connector.pipeline.responder import TAIL_SECONDS, CascadeEngines, Responder, pieces_of
 from connector.pipeline.sentences import fold
-from connector.turn.barge_in import SPEECH_TO_RECOGNISE, goes_on, interrupts, speech_needed
+from connector.turn.barge_in import SPEECH_TO_RECOGNISE, certain, goes_on, interrupts, speech_needed, was_echo
 from connector.turn.completeness import Completeness, Expected, backchannel, expectation, filler_only, judge
 from connector.turn.end_of_turn import silence_needed, worth_beginning
 from connector.turn.endpointing import Endpointing, SpeechEnded, SpeechStarted
@@ -61,9 +61,6 @@ SOUND_SECONDS = 0.2
 
 ECHO_SECONDS = 0.1
 """What is heard over the voice is compared with it over so long a time at least."""
-
-CERTAIN_STRANGE = 2
-"""So many judgements in a row must find that it is not our own voice that came back before it pauses."""
 
 BACK_SECONDS = 0.5
 """A voice that goes on repeats no more than this of the word in which it paused."""
@@ -430,7 +427,7 @@ class Cascade:
 
     def _yield_to_speech(self, at: float) -> None:
         heard, exchange = self._endpointing, self._exchange
-        if exchange is None or self._strange < CERTAIN_STRANGE:
+        if exchange is None or not certain(self._strange, echoing=self._own_voice.returns):
             return
         if not interrupts(heard.voiced, heard.loud, heard.probability):
             return
@@ -467,7 +464,9 @@ class Cascade:
             if (urgent and not hearing.busy) or heard.quiet(at) >= DIP_SECONDS:
                 self._recognise(at, urgent=urgent)
         silence = min(heard.silence(at), at - self._paused)  # the level alone may have made the voice pause
-        if self._is_echo(at) or (not hearing.busy and goes_on(heard.quiet(at), silence, settings)):
+        over = not hearing.busy and goes_on(heard.quiet(at), silence, settings)
+        echo = self._own_voice.returns and was_echo(heard.voiced, heard.faint_for(at))
+        if over or echo or self._is_echo(at):
             self._resume_voice()
 
     def _interrupts(self, words: str) -> bool:

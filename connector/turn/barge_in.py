@@ -16,6 +16,13 @@ LOUD_SECONDS = 0.04
 POSSIBLE = 0.15
 VOICED_SECONDS = 0.06
 """... or so long the detector must hear speech, which outweighs the level."""
+CERTAIN, CERTAIN_ON_ECHOING_LINE = 2, 5
+"""So many frames in a row must be found not to be our own voice that came back before it pauses: on a line that does
+return it, reverberation is often not recognised as that."""
+ECHO_SECONDS = 0.2
+"""On such a line a sound of less speech than this ..."""
+ECHO_OVER_SECONDS = 0.1
+"""... that is over so long after the voice has paused was the end of its echo."""
 SPEECH_TO_RECOGNISE = 0.1
 """Speech by the detector in which words are worth looking for."""
 LONG_SPEECH = 0.9
@@ -41,6 +48,16 @@ def interrupts(voiced: float, loud: float, probability: float) -> bool:
     `voiced`: seconds of speech by the detector, `probability` its latest; `loud`: seconds as loud as speech.
     """
     return voiced > VOICED_SECONDS or (loud >= LOUD_SECONDS and (voiced > 0 or probability >= POSSIBLE))
+
+
+def certain(frames: int, *, echoing: bool) -> bool:
+    """Whether it is somebody else who is heard, after `frames` in a row that were found not to be our own voice."""
+    return frames >= (CERTAIN_ON_ECHOING_LINE if echoing else CERTAIN)
+
+
+def was_echo(voiced: float, faint_for: float) -> bool:
+    """Whether what made the voice pause, on a line that returns it, ended with it: see `ECHO_SECONDS`."""
+    return voiced < ECHO_SECONDS and faint_for >= ECHO_OVER_SECONDS
 
 
 def goes_on(quiet: float, silence: float, settings: TurnSettings) -> bool:

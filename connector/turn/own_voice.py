@@ -132,6 +132,11 @@ class OwnVoice:
         self._last = NOTHING
         self._judged = -math.inf
 
+    @property
+    def returns(self) -> bool:
+        """Whether this line is known to return our voice."""
+        return self._path is not None
+
     def spoken(self, frame: Frame, at: float) -> None:
         """Keeps a frame of ours, which was emitted at clock time `at`; silence is emitted too."""
         self._spoken.keep(frame, at)

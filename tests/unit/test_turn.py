@@ -270,15 +270,13 @@ def test_what_is_much_quieter_than_the_caller_is_faint() -> None:
     assert not endpointing.faint
 
 
-def test_a_caller_who_closes_his_lips_is_not_faint() -> None:
+def test_how_long_it_has_been_faint() -> None:
     endpointing = Endpointing(SETTINGS)
     endpointing.hear(0.02, (6000.0, 6000.0))
-    for index in range(5):
-        endpointing.hear(0.04 + 0.02 * index, (50.0, 50.0))
-    assert not endpointing.faint  # a stop lasts 0.1 s
     for index in range(30):
-        endpointing.hear(0.14 + 0.02 * index, (50.0, 50.0))
+        endpointing.hear(0.04 + 0.02 * index, (50.0, 50.0))
     assert endpointing.faint
+    assert endpointing.faint_for(0.62) == pytest.approx(0.62 - 0.02 - 0.14, abs=0.011)  # once the level has faded
 
 
 # ------------------------------------------------------------------------------ end of turn
