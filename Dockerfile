@@ -24,8 +24,11 @@ RUN apt-get update \
 RUN useradd --system --user-group --uid 10001 --home-dir /srv/voxtrunk --shell /usr/sbin/nologin voxtrunk \
     && install -d -o voxtrunk -g voxtrunk /srv/voxtrunk /srv/voxtrunk/records /srv/voxtrunk/run /var/cache/voxtrunk
 COPY --from=build /opt/voxtrunk /opt/voxtrunk
+# What `models fetch` brings of the hub: a volume again.
+RUN install -d -o voxtrunk -g voxtrunk /opt/voxtrunk/models/hub
 ENV PATH=/opt/voxtrunk/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    VOXTRUNK_CONTAINER=1 \
     VOXTRUNK_MODELS=/opt/voxtrunk/models \
     HF_HOME=/var/cache/voxtrunk/huggingface
 USER voxtrunk

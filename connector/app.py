@@ -13,9 +13,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
-from connector.api import CallService, EngineReadiness, HttpApi, Metrics, Readiness
+from connector.api import CallService, EngineReadiness, HttpApi, Metrics, PartReadiness, Readiness
 from connector.call import Call, CallMonitor, Monitors, Plan, Pressure, Refusals, Registry
-from connector.call.engines import Engines, SharedEngine
+from connector.call.engines import Engines, RungStatus, SharedEngine
+from connector.call.ladders import Ladders
 from connector.call.voices import Voices
 from connector.config import engine_descriptors
 from connector.config.model import Flavor, Settings
@@ -31,12 +32,10 @@ from connector.interfaces import (
     EngineContext,
     EngineDescriptor,
     EngineKind,
-    LanguageModel,
     Leg,
     Pipeline,
     PipelineFactory,
     PipelineObserver,
-    SpeechToText,
     TurnDetector,
     TurnRecord,
     Vad,
@@ -48,6 +47,7 @@ from connector.pipeline import spoken
 from connector.pipeline.cascade import Cascade, CascadeEngines
 from connector.pipeline.echo import Echo
 from connector.pipeline.facts import personal
+from connector.pipeline.last_resort import LastResort
 from connector.pipeline.processed import processed
 from connector.record import Archive, CallRecorder, Disk, FileCdrStore, Journals, load_format
 from connector.routing import Router
@@ -57,6 +57,9 @@ from connector.udp.ticker import Ticker
 from connector.udp.timer import Timer
 
 log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 30.0
+"""Between two probes of every engine while there are no calls."""
 
 
 class SystemClock:
@@ -125,6 +128,7 @@ class App:
             report=lambda use: self._metrics.service(use),
         )
         self._voices = Voices(self.flavors, self._engines, self._clock)
+        self._ladders = Ladders(self._engines, self._voices, self._clock)
         self._vads: dict[SharedEngine, BatchedVadService] = {}
         self._processing: dict[SharedEngine, BatchedAudioService] = {}
         self._router = Router(settings)
@@ -135,6 +139,7 @@ class App:
             lambda: self.readiness().flavors,
             lambda: [call.counters for call in self._registry.calls],
             lambda: self.ticker.skipped,
+            self.rungs,
         )
         self._monitor = Monitors(self._metrics, *monitors)
         self._disk = Disk()
@@ -200,6 +205,7 @@ class App:
             log.info("listening", extra={"sip": _address(endpoint.local), "http": _address(self.http)})
             await self._engines.start(self.flavors)
             _beside(stack, self._voices.prepare(), "voices")
+            _beside(stack, self._probe_idle(), "probes")
             self._stack = stack.pop_all()
 
     async def drain(self, seconds: float) -> None:
@@ -221,6 +227,15 @@ class App:
         """Why `flavor`, with the overrides of its route, cannot answer now; "" where it can."""
         return self._engines.problem(flavor)
 
+    def rungs(self) -> Sequence[RungStatus]:
+        """The engines of every flavor that answer requests, in the order they are asked; each once."""
+        found = {
+            (one.flavor, one.kind, one.number, one.engine): one
+            for flavor in self.flavors
+            for one in self._engines.rungs(flavor)
+        }
+        return list(found.values())
+
     # ------------------------------------------------------------------ what the API tells
 
     def readiness(self) -> Readiness:
@@ -235,11 +250,25 @@ class App:
             draining=self._registry.draining,
             endpoint=_address(self.local),
             flavors=flavors,
+            parts=self._parts(),
             engines=[
                 EngineReadiness(engine=status.engine, kind=status.kind.value, ready=status.ready, error=status.error)
                 for status in self._engines.statuses
             ],
         )
+
+    def _parts(self) -> list[PartReadiness]:
+        found = [
+            PartReadiness(
+                flavor=flavor.name,
+                part=kind.value,
+                engine=next((engine for engine, problem in rungs if not problem), ""),
+                problem="; ".join(problem for _, problem in rungs) if all(problem for _, problem in rungs) else "",
+            )
+            for flavor in self.flavors
+            for kind, rungs in self._engines.parts(flavor).items()
+        ]
+        return [part for index, part in enumerate(found) if part not in found[:index]]
 
     def metrics(self) -> bytes:
         return self._metrics.page()
@@ -269,7 +298,7 @@ class App:
 
     def _plan(self, info: CallInfo) -> Plan:
         decision = self._router.resolve(info.called, info.called_number)
-        problem = self.problem(decision.flavor)
+        problem = self._engines.refusal(decision.flavor)
         if problem:
             raise Overloaded(f"flavor {decision.flavor.name}: {problem}", self.settings.sip.retry_after)
         flavor = personal(decision.flavor, info)
@@ -281,7 +310,13 @@ class App:
 
         async def cascade(port: AudioPort, observer: PipelineObserver) -> Pipeline:
             watched = _Watched(observer, lambda: self._engines.suspect(flavor))
-            return Cascade(flavor, self._cascade_engines(flavor), port, watched, self._clock)
+
+            def make(flavor: Flavor, observer: PipelineObserver) -> Pipeline:
+                return Cascade(flavor, self._cascade_engines(flavor), port, observer, self._clock)
+
+            if flavor.last_resort is None:
+                return make(flavor, watched)
+            return LastResort(make, flavor, flavor.last_resort, watched, lambda: self.problem(flavor))
 
         make = echo if flavor.pipeline == "echo" else cascade
         choice = flavor.engines.get(EngineKind.AUDIO)
@@ -295,15 +330,14 @@ class App:
         return heard
 
     def _cascade_engines(self, flavor: Flavor) -> CascadeEngines:
-        shared = {kind: self._engines.shared(choice) for kind, choice in flavor.engines.items()}
-        detector = shared.get(EngineKind.TURN_DETECTOR)
-        # The configuration has checked that each engine is of the kind that its key names.
+        detector = flavor.engines.get(EngineKind.TURN_DETECTOR)
         return CascadeEngines(
-            vad=self._vad(shared[EngineKind.VAD]),
-            stt=cast(SpeechToText, shared[EngineKind.STT].engine),
-            llm=cast(LanguageModel, shared[EngineKind.LLM].engine),
-            tts=self._voices.of(shared[EngineKind.TTS]),
-            turn_detector=cast(TurnDetector, detector.engine) if detector is not None else None,
+            vad=self._vad(self._engines.shared(flavor.engines[EngineKind.VAD])),
+            stt=self._ladders.stt(flavor),
+            llm=self._ladders.llm(flavor),
+            tts=self._ladders.tts(flavor),
+            # The configuration has checked that each engine is of the kind that its key names.
+            turn_detector=cast("TurnDetector | None", detector and self._engines.ready(detector)),
             meters=self._engines.meters(flavor),
         )
 
@@ -318,6 +352,14 @@ class App:
         if shared not in self._processing:
             self._processing[shared] = BatchedAudioService(cast(AudioProcessor, shared.engine), self._clock)
         return self._processing[shared]
+
+    async def _probe_idle(self) -> None:
+        """Has engines prove themselves while no call would find out that they are dead: `/readyz` tells what is so."""
+        while True:
+            await self._clock.sleep(PROBE_SECONDS)
+            if not self._registry.calls:
+                for flavor in self.flavors:
+                    self._engines.suspect(flavor)
 
     # ------------------------------------------------------------------ parts
 

@@ -144,6 +144,10 @@ class EngineUnreachable(EngineError):
     """The engine's service does not answer at its address."""
 
 
+class EngineLate(EngineError):
+    """The engine did not begin, or fell silent, within its deadline."""
+
+
 class EngineRefused(EngineError):
     """The engine's service refused our credentials or our request."""
 
@@ -161,7 +165,19 @@ class PackageMissing(EngineError):
 
 
 class ModelFetchError(VoxtrunkError):
-    """A model could not be fetched into the models folder (offline, wrong hash, no space)."""
+    """A model could not be fetched into the models folder (offline, not admitted, wrong hash, no space).
+
+    `cause`: what is wrong. `remedy`: what would make it right, "" where the cause tells.
+    """
+
+    def __init__(self, cause: str, remedy: str = "") -> None:
+        super().__init__(f"{cause}: {remedy}" if remedy else cause)
+        self.cause = cause
+        self.remedy = remedy
+
+
+class HubUnreachable(ModelFetchError):
+    """The hub of models does not answer."""
 
 
 class RecordError(VoxtrunkError):

@@ -277,7 +277,7 @@ class Leg(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of the reply's text, as it is produced."""
+    """A piece of the reply's text, as it is produced. An empty one says that something comes that is no text yet."""
 
     text: str
 
@@ -593,11 +593,30 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model that `voxtrunk models fetch` brings from the Hugging Face hub into `hub/REPOSITORY` of the models folder.
+
+    `repository`: `ORGANISATION/NAME`. `files`: names of those that are needed, and patterns of `fnmatch` for those that
+    are taken where there are any. `revision`: a branch, a tag or a commit.
+    """
+
+    repository: str
+    files: tuple[str, ...] = ("*",)
+    revision: str = "main"
+
+    def folder(self, models: Path) -> Path:
+        """Where it lies, whole or in part, in the models folder `models`."""
+        return models / "hub" / self.repository
+
+
+@dataclass(frozen=True, slots=True)
 class EngineDescriptor:
     """Announces an engine through the entry-point group `voxtrunk.engines`; loads without its packages.
 
     `load(options, context)` imports the packages and makes the engine; it raises `PackageMissing`
-    with the extra's name where they are not installed. `models(options)` lists the files it needs.
+    with the extra's name where they are not installed. `models(options)` lists the files it needs, `hub(options)`
+    the models of the hub; `downloads(options)`: whether the latter are fetched at its start, where they are not there.
+    `device(options)`: `cuda` where it cannot do without an NVIDIA GPU in this machine.
     `language(options)` is the language that it hears or speaks (a BCP 47 tag, or as the engine has it: `en_US`), ""
     where it is any, or not known.
     """
@@ -608,6 +627,9 @@ class EngineDescriptor:
     extra: str
     load: Callable[[Any, EngineContext], Engine]
     models: Callable[[Any], Sequence[ModelFile]] = lambda options: ()
+    hub: Callable[[Any], Sequence[HubModel]] = lambda options: ()
+    downloads: Callable[[Any], bool] = lambda options: False
+    device: Callable[[Any], str] = lambda options: ""
     language: Callable[[Any], str] = lambda options: ""
 
 
@@ -660,7 +682,8 @@ class ServiceUse:
     None for what listens to the caller. `first`: the first text or audio came, None where nothing did.
     `ended`: it was answered, or given up. `characters_in`, `characters_out`: of text. `tokens_in`: of the
     request, 0 where the engine does not count. `tokens_out`: of the reply, by the engine's count, else
-    the pieces that it came in. `audio_in`, `audio_out`: seconds of audio.
+    the pieces that it came in. `audio_in`, `audio_out`: seconds of audio. `rung`: place of the engine among those
+    that succeed one another, from 1 on; None where it is the only one. `error`: why it failed, "" where it did not.
     """
 
     kind: EngineKind
@@ -676,6 +699,8 @@ class ServiceUse:
     tokens_out: int = 0
     audio_in: float = 0.0
     audio_out: float = 0.0
+    rung: int | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from connector.config.loader import General
 from connector.config.placeholders import FACTS
 from connector.config.routes import RouteEntry
 from connector.interfaces import EngineDescriptor
+from connector.pipeline import circuit
 from connector.record import (
     CallRecord,
     Files,
@@ -66,6 +67,7 @@ def parts() -> Mapping[str, Callable[[], str]]:
         "facts": facts,
         "http": endpoints,
         "call states": lambda: fenced("mermaid", mermaid()),
+        "circuit states": lambda: fenced("mermaid", circuit.diagram()),
         "turn states": lambda: fenced("mermaid", diagram()),
     }
     keys = {f"keys {name}": partial(settings, found) for name, found in SETTINGS.items()}
@@ -90,6 +92,8 @@ SETTINGS: Mapping[str, type[BaseModel]] = {
     "opensips.pairs": model.PairSettings,
     "routes": RouteEntry,
     "flavor": model.FlavorEntry,
+    "rung": model.RungSettings,
+    "last_resort": model.LastResortSettings,
     "turn": model.TurnSettings,
 }
 RECORDS: Sequence[type[BaseModel]] = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from connector.api.calls import CallList, CallService, CallSummary, RecordingState, RecordList, RunningCall
-from connector.api.http import ANSWERS, EngineReadiness, HttpApi, Readiness, Service, application
+from connector.api.http import ANSWERS, EngineReadiness, HttpApi, PartReadiness, Readiness, Service, application
 from connector.api.metrics import Metrics
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "EngineReadiness",
     "HttpApi",
     "Metrics",
+    "PartReadiness",
     "Readiness",
     "RecordList",
     "RecordingState",

@@ -38,6 +38,20 @@ class EngineReadiness(BaseModel):
     error: str
 
 
+class PartReadiness(BaseModel):
+    """One part of a flavor in `/readyz`: what listens, thinks or speaks."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    flavor: str
+    part: str
+    """Its key in the flavor: `vad`, `stt`, `llm`, `tts`, ..."""
+    engine: str
+    """The one that calls ask now: the first that is ready of those that succeed one another; "" where none is."""
+    problem: str
+    """Why nobody plays it, "" where `engine` does."""
+
+
 class Readiness(BaseModel):
     """Answer of `/readyz`: 200 where `ready`, else 503."""
 
@@ -52,6 +66,8 @@ class Readiness(BaseModel):
     """Why no call can come, "" where one can, and for those without the token."""
     flavors: dict[str, str]
     """Why a flavor cannot answer now, "" where it can; empty for those without the token."""
+    parts: list[PartReadiness]
+    """Every part of every flavor; empty for those without the token."""
     engines: list[EngineReadiness]
     """Every engine; empty for those without the token."""
 
@@ -115,11 +131,11 @@ def application(service: Service, calls: CallService, token: SecretStr | None) -
     """
 
     def refusal(request: web.Request) -> web.Response | None:
-        if request.method not in SAFE and not _same_origin(request):
+        if request.method not in SAFE and not same_origin(request):
             return problem(403, "a web page of another origin asks")
-        if token is None and not _by_address(request):
+        if token is None and not by_address(request):
             return problem(403, "ask 127.0.0.1 or localhost; names are answered where http.token is set")
-        if token is not None and not _bears(request, token):
+        if token is not None and not bears(request, token):
             return problem(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
         return None
 
@@ -134,7 +150,9 @@ def application(service: Service, calls: CallService, token: SecretStr | None) -
     async def readyz(request: web.Request) -> web.Response:
         readiness = service.readiness()
         if refusal(request) is not None:
-            readiness = readiness.model_copy(update={"endpoint": None, "problem": "", "flavors": {}, "engines": []})
+            readiness = readiness.model_copy(
+                update={"endpoint": None, "problem": "", "flavors": {}, "parts": [], "engines": []}
+            )
         return _json(readiness, 200 if readiness.ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
@@ -200,7 +218,7 @@ def problem(status: int, message: str, headers: Mapping[str, str] | None = None)
     return web.json_response({"error": message}, status=status, headers=headers)
 
 
-def _same_origin(request: web.Request) -> bool:
+def same_origin(request: web.Request) -> bool:
     """Whether no browser sent it, or one that shows a page of ours (Fetch Metadata; RFC 6454 section 7)."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return False
@@ -208,14 +226,14 @@ def _same_origin(request: web.Request) -> bool:
     return origin is None or origin.partition("://")[2] == request.headers.get("Host")
 
 
-def _bears(request: web.Request, token: SecretStr) -> bool:
+def bears(request: web.Request, token: SecretStr) -> bool:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     # aiohttp hands on what is no UTF-8 as surrogates.
     given_bytes = given.strip().encode("utf-8", "surrogateescape")
     return scheme.lower() == "bearer" and hmac.compare_digest(given_bytes, token.get_secret_value().encode())
 
 
-def _by_address(request: web.Request) -> bool:
+def by_address(request: web.Request) -> bool:
     """Whether the request was sent to an address, or to localhost, and not to any other name."""
     host = request.headers.get("Host")
     if host is None:

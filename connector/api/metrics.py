@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from connector.call.engines import EngineStatus
+from connector.call.engines import EngineStatus, RungStatus
 from connector.interfaces import CallInfo, ServiceUse
+from connector.pipeline.circuit import CircuitState
 from connector.record import CallRecord, MediaStatistics, Turn
 
 TURN_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -23,6 +24,9 @@ LOSS_BUCKETS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5,
 JITTER_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
 DELAY_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
 NO_FLAVOR = "none"
+RUNG = ("flavor", "kind", "rung", "engine")
+"""Labels that name an engine among those that succeed one another; rung 1 is the first choice."""
+CIRCUITS = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 1.0, CircuitState.OPEN: 2.0}
 
 MEDIA_COUNTERS = {
     "received": ("voxtrunk_rtp_received_packets", "RTP packets that came"),
@@ -45,7 +49,8 @@ class Metrics:
     """A `CallMonitor` that counts, and the page that Prometheus reads.
 
     `flavors`: why a flavor cannot answer now, "" where it can, by name. `media`: counters of the calls in
-    progress, asked for when Prometheus asks. `skipped`: 20 ms ticks that were never run.
+    progress, asked for when Prometheus asks. `skipped`: 20 ms ticks that were never run. `rungs`: the engines of each
+    flavor in the order they are asked.
     """
 
     def __init__(
@@ -54,9 +59,10 @@ class Metrics:
         flavors: Callable[[], Mapping[str, str]],
         media: Callable[[], Iterable[Mapping[str, int]]],
         skipped: Callable[[], int],
+        rungs: Callable[[], Iterable[RungStatus]] = tuple,
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_ReadinessCollector(engines, flavors))
+        self._registry.register(_ReadinessCollector(engines, flavors, rungs))
         self._media = _MediaCollector(media, skipped)
         self._registry.register(self._media)
         self._active = Gauge("voxtrunk_calls_active", "Calls in progress", registry=self._registry)
@@ -82,6 +88,12 @@ class Metrics:
             "voxtrunk_turn_speculations",
             "Answers begun before the end of a turn was decided",
             ("flavor",),
+            registry=self._registry,
+        )
+        self._rung_requests = Counter(
+            "voxtrunk_rung_requests",
+            "Requests to engines that succeed one another, by what became of them",
+            (*RUNG, "outcome"),
             registry=self._registry,
         )
         self._service_requests = self._of_services("requests", "Requests of calls, by what became of them", "outcome")
@@ -161,6 +173,9 @@ class Metrics:
         self._speculations.labels(flavor).inc(turn.speculations)
         if turn.error is not None:
             self._turn_errors.labels(flavor).inc()
+        for one in turn.services:
+            if one.rung is not None:
+                self._rung_requests.labels(flavor, one.kind.value, str(one.rung), one.engine, one.outcome.value).inc()
         if turn.latency.silence_ms is not None:
             parts = turn.latency.parts_ms.model_dump(exclude_none=True)
             for part, milliseconds in {"silence": turn.latency.silence_ms, **parts}.items():
@@ -240,15 +255,27 @@ class _MediaCollector(Collector):
 class _ReadinessCollector(Collector):
     """Flavors and engines as they are when Prometheus asks."""
 
-    def __init__(self, engines: Callable[[], Sequence[EngineStatus]], flavors: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        engines: Callable[[], Sequence[EngineStatus]],
+        flavors: Callable[[], Mapping[str, str]],
+        rungs: Callable[[], Iterable[RungStatus]],
+    ) -> None:
         self._engines = engines
         self._flavors = flavors
+        self._rungs = rungs
 
     def collect(self) -> Iterable[Metric]:
         answering = GaugeMetricFamily("voxtrunk_flavor_ready", "1 where it can answer", labels=("flavor",))
         for flavor, problem in self._flavors().items():
             answering.add_metric((flavor,), float(not problem))
         yield answering
+        circuits = GaugeMetricFamily(
+            "voxtrunk_rung_circuit", "0 where calls ask the engine (closed), 1 half-open, 2 open", labels=RUNG
+        )
+        for rung in self._rungs():
+            circuits.add_metric((rung.flavor, rung.kind.value, str(rung.number), rung.engine), CIRCUITS[rung.circuit])
+        yield circuits
         ready = GaugeMetricFamily("voxtrunk_engine_ready", "1 where calls can use it", labels=("engine", "kind"))
         failures = CounterMetricFamily(
             "voxtrunk_engine_failures", "Failed attempts to start or check it", labels=("engine", "kind")

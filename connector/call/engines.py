@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product, starmap
+from threading import Event
 from typing import Any, cast
 
 import numpy as np
 
 from connector.audio import Audio
 from connector.call.containment import outcome
-from connector.config.model import EngineChoice, Flavor
+from connector.call.downloads import fetch_missing
+from connector.config.model import SPARED, SUCCEEDED, EngineChoice, Flavor
 from connector.errors import Overloaded, VoxtrunkError
 from connector.interfaces import (
     Clock,
@@ -26,7 +29,9 @@ from connector.interfaces import (
     ServiceUse,
     SpeechToText,
 )
-from connector.pipeline.metered import Meter
+from connector.pipeline.circuit import Circuit, CircuitState
+from connector.pipeline.meter import Meter
+from connector.pipeline.streams import patiently
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +47,17 @@ Load = Callable[[EngineDescriptor, EngineOptions, EngineContext], Awaitable[Engi
 
 
 async def load_in_thread(descriptor: EngineDescriptor, options: EngineOptions, context: EngineContext) -> Engine:
-    """Makes the engine away from the event loop: its packages may take seconds to import."""
-    return await asyncio.to_thread(descriptor.load, options, context)
+    """Makes the engine away from the event loop: its packages may take seconds to import, its model hours to come."""
+    stop = Event()
+
+    def load() -> Engine:
+        fetch_missing(descriptor, options, context.models, stop)
+        return descriptor.load(options, context)
+
+    try:
+        return await asyncio.to_thread(load)
+    finally:
+        stop.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +72,47 @@ class EngineStatus:
     in_flight: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RungStatus:
+    """One engine of a flavor, in its place among those that succeed one another.
+
+    `number`: from 1 on. `problem`: why it is not asked, "" where it is.
+    """
+
+    flavor: str
+    kind: EngineKind
+    number: int
+    engine: str
+    circuit: CircuitState
+    problem: str
+
+
 class Upkeep:
     """Keeps one thing ready: tries until it succeeds, and again when it is suspected.
 
-    `attempt` makes it ready, or proves that it still is; it raises where it cannot.
+    `attempt` makes it ready, or proves that it still is; it raises where it cannot. It is the probe of the `circuit`.
     """
 
     def __init__(self, name: str, attempt: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.name = name
+        self.circuit = Circuit(name, self._doubt)
         self.ready = asyncio.Event()
+        """Set while the circuit is closed."""
         self.tried = asyncio.Event()
         """Set once the first attempt is over."""
-        self.error = ""
-        """Why it is not ready; empty while it starts or is."""
         self.failures = 0
         self._attempt = attempt
         self._suspected = asyncio.Event()
 
     @property
+    def error(self) -> str:
+        """Why it is not ready; empty while it starts or is."""
+        return "" if self.circuit.closed else self.circuit.cause
+
+    @property
     def problem(self) -> str:
         """Why it cannot be used now; empty where it can."""
-        return "" if self.ready.is_set() else self.error or f"{self.name}: starting"
+        return self.circuit.problem
 
     def suspect(self) -> None:
         """A call saw it fail: it is tried now."""
@@ -88,31 +122,55 @@ class Upkeep:
         """Keeps it ready until cancelled."""
         delay = FIRST_RETRY
         while True:
+            self.circuit.probe_began()
             failure = await outcome(self._attempt())
             if failure is None:
                 self._succeeded()
                 delay = FIRST_RETRY
                 await self._suspected.wait()
                 self._suspected.clear()
+                await self._rest(self.circuit.rest, clock)
             else:
                 self._failed(failure)
-                await clock.sleep(delay)
+                await self._rest(delay, clock)
                 delay = min(delay * 2, LONGEST_RETRY)
 
+    async def _rest(self, seconds: float, clock: Clock) -> None:
+        """Waits `seconds`; less where a call fails meanwhile, which had nobody else to ask."""
+        waiting = [asyncio.create_task(clock.sleep(seconds)), asyncio.create_task(self._suspected.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+        self._suspected.clear()
+
+    def _doubt(self) -> None:
+        """A request failed, or would have been made."""
+        if self.ready.is_set() and not self.circuit.closed:
+            self.ready.clear()
+            log.warning("engine given up", extra={"engine": self.name, "error": self.circuit.cause})
+        self.suspect()
+
     def _succeeded(self) -> None:
-        if not self.ready.is_set():
-            log.info("engine ready", extra={"engine": self.name})
-        self.error = ""
-        self.ready.set()
+        self.circuit.probe_passed()
+        if self.circuit.closed:
+            if not self.ready.is_set():
+                log.info("engine ready", extra={"engine": self.name})
+            self.ready.set()
         self.tried.set()
 
     def _failed(self, failure: BaseException) -> None:
         documented = isinstance(failure, VoxtrunkError)
+        known = self.error
         self.failures += 1
-        self.error = str(failure) if documented else f"{self.name}: internal error ({failure!r})"
+        self.circuit.probe_failed(str(failure) if documented else f"{self.name}: internal error ({failure!r})")
         self.ready.clear()
         self.tried.set()
-        log.error(
+        # A successor may do without it for weeks.
+        log.log(
+            logging.DEBUG if self.error == known else logging.ERROR,
             "engine not ready",
             exc_info=None if documented else failure,
             extra={"engine": self.name, "error": self.error},
@@ -173,7 +231,7 @@ class SharedEngine:
                 raise
             self._engine = engine
         else:
-            await self._engine.check()
+            await patiently(self._engine.check(), self.choice.engine)
 
 
 class Rehearsal:
@@ -241,10 +299,10 @@ class Engines:
     async def start(self, flavors: Iterable[Flavor]) -> None:
         """Starts the engines of `flavors` at the same time; returns when each was tried once, and rehearsed."""
         for flavor in flavors:
-            for choice in flavor.engines.values():
+            for _, choice in flavor.rungs:
                 if self._find(choice) is None:
                     self._add(choice)
-            self._add_rehearsal(flavor)
+            self._add_rehearsals(flavor)
         for shared in self._shared:
             await shared.upkeep.tried.wait()
         for rehearsal in self._rehearsals:
@@ -263,16 +321,48 @@ class Engines:
         return {kind: self.shared(choice).meter for kind, choice in flavor.engines.items()}
 
     def problem(self, flavor: Flavor) -> str:
-        """Why `flavor` cannot answer now; "" where it can."""
-        engines = "; ".join(filter(None, map(self._problem, flavor.engines.values())))
-        rehearsal = self._rehearsal(flavor)
-        return engines or (rehearsal.upkeep.problem if rehearsal is not None else "")
+        """Why `flavor` cannot answer now, though it may have a last resort; "" where it can.
+
+        It can where for each part that it cannot do without one engine is ready, be it the last of those that succeed
+        one another.
+        """
+        needed = ((kind, choice) for kind, choice in flavor.engines.items() if kind not in SPARED)
+        return "; ".join(filter(None, starmap(self._unplayed, needed))) or self._unrehearsed(flavor)
+
+    def parts(self, flavor: Flavor) -> Mapping[EngineKind, Sequence[tuple[str, str]]]:
+        """The engines for each part, in the order they are asked, and why each is not ready, "" where it is."""
+        return {
+            kind: [(choice.engine, self._problem(choice)) for choice in first.rungs]
+            for kind, first in flavor.engines.items()
+        }
+
+    def refusal(self, flavor: Flavor) -> str:
+        """Why a call of `flavor` cannot even be answered for its last resort; "" where it can be answered."""
+        if flavor.last_resort is None:
+            return self.problem(flavor)
+        needed = ((kind, choice) for kind, choice in flavor.engines.items() if kind not in (*SUCCEEDED, *SPARED))
+        return "; ".join(filter(None, starmap(self._unplayed, needed)))
+
+    def ready(self, choice: EngineChoice) -> Engine | None:
+        """The engine of `choice`, where it can be used now."""
+        return self.shared(choice).engine if not self._problem(choice) else None
+
+    def rungs(self, flavor: Flavor) -> Sequence[RungStatus]:
+        """The engines of `flavor` that answer requests, by part, in the order they are asked; none before `start`."""
+        return [
+            RungStatus(flavor.name, kind, number, choice.engine, circuit.state, circuit.problem)
+            for kind, first in flavor.engines.items()
+            if kind in SUCCEEDED
+            for number, choice in enumerate(first.rungs, 1)
+            if (shared := self._find(choice)) is not None
+            for circuit in (shared.upkeep.circuit,)
+        ]
 
     def suspect(self, flavor: Flavor) -> None:
         """A call of `flavor` saw an engine fail: its engines are checked now."""
-        for choice in flavor.engines.values():
+        for _, choice in flavor.rungs:
             self.shared(choice).upkeep.suspect()
-        if (rehearsal := self._rehearsal(flavor)) is not None:
+        for rehearsal in self._rehearsals_of(flavor):
             rehearsal.upkeep.suspect()
 
     async def aclose(self) -> None:
@@ -287,13 +377,25 @@ class Engines:
             if failure is not None:
                 log.error("engine did not stop cleanly", exc_info=failure)
 
+    def _unplayed(self, kind: EngineKind, first: EngineChoice) -> str:
+        """Why nobody plays the part of `kind`; "" where somebody does."""
+        problems = [self._problem(choice) for choice in first.rungs]
+        if not all(problems):
+            return ""
+        return problems[0] if len(problems) == 1 else f"{kind.value}: {'; '.join(problems)}"
+
     def _problem(self, choice: EngineChoice) -> str:
         shared = self._find(choice)
         return f"{choice.engine}: starting" if shared is None else shared.upkeep.problem
 
+    def _unrehearsed(self, flavor: Flavor) -> str:
+        """Why no recogniser and language model that are ready work together; "" where they do."""
+        problems = [one.upkeep.problem for one in self._rehearsals_of(flavor) if one.can_begin]
+        return "; ".join(problems) if all(problems) else ""
+
     def _find(self, choice: EngineChoice) -> SharedEngine | None:
         # Compared, not hashed: options may hold lists and mappings.
-        return next((shared for shared in self._shared if shared.choice == choice), None)
+        return next((shared for shared in self._shared if shared.choice.is_same_engine(choice)), None)
 
     def _add(self, choice: EngineChoice) -> None:
         descriptor = self._descriptors[choice.engine]
@@ -302,17 +404,24 @@ class Engines:
         self._shared.append(shared)
         self._keep(shared.upkeep)
 
-    def _rehearsal(self, flavor: Flavor) -> Rehearsal | None:
-        """That of the flavor's recogniser and language model, where there is one."""
-        wanted = (flavor.engines.get(EngineKind.STT), flavor.engines.get(EngineKind.LLM))
-        return next((one for one in self._rehearsals if (one.recogniser.choice, one.model.choice) == wanted), None)
-
-    def _add_rehearsal(self, flavor: Flavor) -> None:
+    def _pairs(self, flavor: Flavor) -> Iterator[tuple[SharedEngine, SharedEngine]]:
+        """Every recogniser of the flavor with every language model."""
         recogniser, model = flavor.engines.get(EngineKind.STT), flavor.engines.get(EngineKind.LLM)
-        if recogniser is not None and model is not None and self._rehearsal(flavor) is None:
-            rehearsal = Rehearsal(self.shared(recogniser), self.shared(model))
-            self._rehearsals.append(rehearsal)
-            self._keep(rehearsal.upkeep)
+        if recogniser is not None and model is not None:
+            for one, other in product(recogniser.rungs, model.rungs):
+                yield self.shared(one), self.shared(other)
+
+    def _rehearsals_of(self, flavor: Flavor) -> Sequence[Rehearsal]:
+        pairs = list(self._pairs(flavor)) if self._shared else []
+        return [one for one in self._rehearsals if (one.recogniser, one.model) in pairs]
+
+    def _add_rehearsals(self, flavor: Flavor) -> None:
+        known = [(one.recogniser, one.model) for one in self._rehearsals]
+        for recogniser, model in self._pairs(flavor):
+            if (recogniser, model) not in known:
+                rehearsal = Rehearsal(recogniser, model)
+                self._rehearsals.append(rehearsal)
+                self._keep(rehearsal.upkeep)
 
     def _keep(self, upkeep: Upkeep) -> None:
         self._keepers.append(asyncio.create_task(upkeep.keep(self._clock), name=f"engine {upkeep.name}"))

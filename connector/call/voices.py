@@ -42,8 +42,8 @@ class Voices:
 
     async def prepare(self) -> None:
         """Has the fixed texts synthesised as voices become ready, before a caller waits for them."""
-        choices = (flavor.engines.get(EngineKind.TTS) for flavor in self._flavors)
-        voices = dict.fromkeys(self._engines.shared(choice) for choice in choices if choice is not None)
+        choices = (choice for flavor in self._flavors for kind, choice in flavor.rungs if kind is EngineKind.TTS)
+        voices = dict.fromkeys(map(self._engines.shared, choices))
         async with asyncio.TaskGroup() as tasks:
             for shared in voices:
                 tasks.create_task(self._prepare(shared), name=f"voice {shared.choice.engine}")
@@ -63,7 +63,8 @@ class Voices:
     def _fixed(self, voice: EngineChoice) -> Iterator[str]:
         """What `voice` says in every call, piece by piece."""
         for flavor in self._flavors:
-            if flavor.engines.get(EngineKind.TTS) == voice:
+            voices = (choice for kind, choice in flavor.rungs if kind is EngineKind.TTS)
+            if any(voice.is_same_engine(other) for other in voices):
                 for _, text in flavor.spoken:
                     if "{{" not in text:
                         yield from filter(None, (said(piece, flavor.language) for piece in pieces_of(text)))

@@ -58,20 +58,23 @@ def print_services(services: Sequence[Service]) -> None:
 
 
 def service_rows(services: Iterable[Service]) -> list[tuple[str, ...]]:
-    """A row for each engine: its requests by outcome, its times, and what went in and came out."""
+    """A row for each engine: its requests by outcome, its times, and what went in and came out.
+
+    Engines that succeed one another have their number before the name.
+    """
 
     order = list(EngineKind)
 
-    def engine(service: Service) -> tuple[int, str]:
-        return order.index(service.kind), service.engine
+    def engine(service: Service) -> tuple[int, int, str]:
+        return order.index(service.kind), service.rung or 0, service.engine
 
     rows = []
-    for (kind, name), group in groupby(sorted(services, key=engine), engine):
+    for (kind, rung, name), group in groupby(sorted(services, key=engine), engine):
         asked = list(group)
         rows.append(
             (
                 order[kind].value,
-                printable(name),
+                f"{rung}. {printable(name)}" if rung else printable(name),
                 str(len(asked)),
                 *(str(sum(one.outcome is outcome for one in asked) or "") for outcome in ServiceOutcome),
                 _span(one.first_ms for one in asked),

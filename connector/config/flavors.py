@@ -9,11 +9,11 @@ from pathlib import Path
 from connector.config.document import read
 from connector.config.engines import EngineCatalog
 from connector.config.language import primary
-from connector.config.model import EngineChoice, Flavor, FlavorEntry, IdentitySettings
+from connector.config.model import SUCCEEDED, EngineChoice, Flavor, FlavorEntry, IdentitySettings, RungSettings
 from connector.config.placeholders import headers
 from connector.config.references import References
 from connector.config.report import Place, Report, one_of, shown
-from connector.config.tree import Node, Scalar, Table, is_absent, leaves, meaning, text_of
+from connector.config.tree import Listing, Node, Scalar, Table, is_absent, leaves, meaning, text_of
 from connector.config.validate import validate
 from connector.interfaces import EngineKind
 
@@ -134,7 +134,7 @@ def build_flavor(name: str, table: Table, engines: EngineCatalog, report: Report
     choices: dict[str, EngineChoice] = {}
     for kind in EngineKind:
         node = table.entries.get(kind.value)
-        choice = _choose(kind, node, engines, report) if node is not None else None
+        choice = _ladder(kind, node, engines, report) if node is not None else None
         if choice is not None:
             choices[kind.value] = choice
     entry = validate(FlavorEntry, table.without(*ENGINE_KEYS), report, choices)
@@ -154,7 +154,8 @@ def merge_overrides(base: Table, overrides: Table) -> Table:
     """`base` with the keys of `overrides` in their place.
 
     Mappings are merged key by key, all else is replaced. An engine that is named (`engine: x`)
-    replaces the other one with all its options; without a name its options are merged.
+    replaces the other one with all its options; without a name its options are merged. A list of engines replaces
+    whatever was there.
     """
     entries = dict(base.entries)
     for key, node in overrides.entries.items():
@@ -188,11 +189,36 @@ def _compare_languages(
     language: str, table: Table, choices: Mapping[str, EngineChoice], engines: EngineCatalog, report: Report
 ) -> None:
     """Warns where an engine hears or speaks another language than the flavor is in."""
-    for key, choice in choices.items():
-        other = engines.descriptors[choice.engine].language(choice.options)
-        if other and primary(other) != primary(language):
-            message = f"{choice.engine} is for {other}, and the flavor is in {language}"
-            report.warning(table.entries[key].place, message, "set its language, or the flavor's (language: ...)")
+    for key, first in choices.items():
+        node = table.entries[key]
+        nodes = node.items if isinstance(node, Listing) else (node,)
+        for choice, at in zip(first.rungs, nodes, strict=True):
+            other = engines.descriptors[choice.engine].language(choice.options)
+            if other and primary(other) != primary(language):
+                message = f"{choice.engine} is for {other}, and the flavor is in {language}"
+                report.warning(at.place, message, "set its language, or the flavor's (language: ...)")
+
+
+def _ladder(kind: EngineKind, node: Node, engines: EngineCatalog, report: Report) -> EngineChoice | None:
+    """The engine that `node` names, with its successors where it is a list."""
+    if not isinstance(node, Listing):
+        return _choose(kind, node, engines, report)
+    if kind not in SUCCEEDED:
+        report.problem(node.place, "is a list", f"{kind.value} has no successors: write {kind.value}: {{engine: NAME}}")
+        return None
+    if not node.items:
+        report.problem(node.place, "is an empty list", f"name one of: {', '.join(_names(kind, engines))}")
+        return None
+    chosen: list[EngineChoice] = []
+    for item in node.items:
+        choice = _choose(kind, item, engines, report)
+        if choice is not None and any(choice.is_same_engine(other) for other in chosen):
+            report.problem(item.place, "is in the list twice", "an engine cannot succeed itself: leave one out")
+        elif choice is not None:
+            chosen.append(choice)
+    if len(chosen) < len(node.items):
+        return None
+    return chosen[0].model_copy(update={"successors": tuple(chosen[1:])})
 
 
 def _choose(kind: EngineKind, node: Node, engines: EngineCatalog, report: Report) -> EngineChoice | None:
@@ -214,8 +240,12 @@ def _choose(kind: EngineKind, node: Node, engines: EngineCatalog, report: Report
     if descriptor is None or descriptor.kind is not kind:
         report.problem(chosen.place, *_why_not(chosen.value, kind, engines))
         return None
-    options = validate(descriptor.options, node.without("engine"), report)
-    return EngineChoice(engine=chosen.value, options=options) if options is not None else None
+    own = tuple(RungSettings.model_fields) if kind in SUCCEEDED else ()
+    rung = validate(RungSettings, node.only(*own), report)
+    options = validate(descriptor.options, node.without("engine", *own), report)
+    if rung is None or options is None:
+        return None
+    return EngineChoice(engine=chosen.value, options=options, **rung.model_dump())
 
 
 def _why_not(name: str, kind: EngineKind, engines: EngineCatalog) -> tuple[str, str]:

@@ -11,9 +11,18 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from connector.config.language import language_tag
 from connector.config.passages import paired
@@ -247,11 +256,46 @@ class HttpSettings(Section):
         return split_address(self.listen)
 
 
-class EngineChoice(Section):
-    """An engine and its options, checked by the engine's own options type."""
+SUCCEEDED = (EngineKind.STT, EngineKind.LLM, EngineKind.TTS)
+"""Engines that may have successors."""
+
+SPARED = (EngineKind.TURN_DETECTOR,)
+"""Engines that a call can do without: silence and words tell that the caller has finished, too."""
+
+
+class RungSettings(Section):
+    """What a flavor may say of an engine that answers requests, beside the engine's own options."""
+
+    deadline: Annotated[float, Field(ge=0.1, le=60)] | None = None
+    """Seconds in which the first text or audio is owed, before the next engine is asked. Without it, while there is
+    one to ask, 0.6 for `stt`, 0.7 for `llm` and 0.6 for `tts`."""
+
+
+class EngineChoice(RungSettings):
+    """An engine and its options, checked by the engine's own options type.
+
+    `successors`: who is asked next where it fails or is late, in that order; they have none themselves.
+    """
 
     engine: str
     options: EngineOptions
+    successors: tuple[EngineChoice, ...] = ()
+
+    @property
+    def rungs(self) -> Sequence[EngineChoice]:
+        """It and its successors."""
+        return (self, *self.successors)
+
+    def is_same_engine(self, other: EngineChoice) -> bool:
+        """Whether one engine serves both, however long each waits for it and whatever comes after it."""
+        return (self.engine, self.options) == (other.engine, other.options)
+
+
+def _menu(keys: dict[str, str]) -> dict[str, str]:
+    wrong = next((key for key in keys if not re.fullmatch(r"[0-9*#]", key)), None)
+    if wrong is not None:
+        raise ValueError(f"has {wrong!r}, and a key is one of 0-9, * and #")
+    return keys
 
 
 class TurnSettings(Section):
@@ -288,6 +332,9 @@ class TurnSettings(Section):
     """Audio kept from before the detected start."""
 
 
+Target = Annotated[str, Field(min_length=1)]
+"""SIP or tel URI, or a bare number."""
+
 CallText = Annotated[str, AfterValidator(checked)]
 """Text that may name facts of the call, as `connector.config.placeholders` has it."""
 
@@ -296,6 +343,28 @@ SpokenText = Annotated[CallText, AfterValidator(paired)]
 
 LanguageTag = Annotated[str, AfterValidator(language_tag)]
 """BCP 47: a language, and where it matters a script and a region, such as `de`, `pt-BR`, `zh-Hans-CN`."""
+
+
+class LastResortSettings(Section):
+    """What a call comes to whose engines have failed, all that there are for one of its parts.
+
+    It is transferred, or offered a menu, or ended.
+    """
+
+    say: SpokenText = ""
+    """Said before that, in the speech that was kept when a voice worked."""
+    transfer: Target | None = None
+    """SIP or tel URI, or number, that the caller is transferred to."""
+    keys: Annotated[dict[str, Target], AfterValidator(_menu)] = {}
+    """Keys that the caller may press instead, and the target of each; `say` names them."""
+
+    @model_validator(mode="after")
+    def _one_way_out(self) -> Self:
+        if self.transfer is not None and self.keys:
+            raise ValueError("has transfer and keys: one of them is wanted, or none, which ends the call")
+        if self.keys and not self.say:
+            raise ValueError("has keys that nobody tells the caller of: add say")
+        return self
 
 
 class FlavorEntry(Section):
@@ -335,11 +404,13 @@ class FlavorEntry(Section):
     turn_detector: EngineChoice | None = None
     """Tells by its sound whether what the caller said is finished; without it, silence and words alone tell."""
     stt: EngineChoice | None = None
-    """Turns speech into text."""
+    """Turns speech into text; a list names successors."""
     llm: EngineChoice | None = None
-    """Finds the reply."""
+    """Finds the reply; a list names successors."""
     tts: EngineChoice | None = None
-    """Turns the reply into speech."""
+    """Turns the reply into speech; a list names successors."""
+    last_resort: LastResortSettings | None = None
+    """What a call comes to when no engine is left for one of its parts; without it, each turn is an `apology`."""
     turn: TurnSettings = TurnSettings()
     """When a turn begins and ends."""
     max_seconds: Annotated[float, Field(gt=0)] = 3600.0
@@ -349,7 +420,9 @@ class FlavorEntry(Section):
     def spoken(self) -> Sequence[tuple[str, str]]:
         """The texts that are said as they are, those that cannot wait first: (key, text), none of them empty."""
         keys = ("greeting", "apology", "reprompt", "farewell", "transfer_refused")
-        texts = [*((key, getattr(self, key)) for key in keys), *(("fillers", text) for text in self.fillers)]
+        last = "" if self.last_resort is None else self.last_resort.say
+        texts = [(key, getattr(self, key)) for key in keys]
+        texts += [("last_resort", last), *(("fillers", text) for text in self.fillers)]
         return [(key, text) for key, text in texts if text]
 
 
@@ -360,10 +433,15 @@ class Flavor(FlavorEntry):
 
     @property
     def engines(self) -> Mapping[EngineKind, EngineChoice]:
-        """The engines that its pipeline uses."""
+        """The engines that its pipeline uses, those of first choice."""
         kinds = [EngineKind.AUDIO] if self.pipeline == "echo" else list(EngineKind)
         choices = {kind: getattr(self, kind.value) for kind in kinds}
         return {kind: choice for kind, choice in choices.items() if choice is not None}
+
+    @property
+    def rungs(self) -> Sequence[tuple[EngineKind, EngineChoice]]:
+        """The same, each followed by its successors."""
+        return [(kind, rung) for kind, choice in self.engines.items() for rung in choice.rungs]
 
 
 class Route(Section):

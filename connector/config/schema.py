@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from connector.config.engines import engine_descriptors
 from connector.config.loader import SECTIONS, General
-from connector.config.model import FlavorEntry
+from connector.config.model import SUCCEEDED, FlavorEntry, RungSettings
 from connector.config.routes import MATCHERS, RouteEntry
 from connector.interfaces import EngineDescriptor, EngineKind
 
@@ -68,7 +68,7 @@ class _Parts:
 
     def __init__(self, engines: Mapping[str, EngineDescriptor]) -> None:
         self._engines = engines
-        models: list[type[BaseModel]] = [*SECTIONS.values(), General, FlavorEntry, RouteEntry]
+        models: list[type[BaseModel]] = [*SECTIONS.values(), General, FlavorEntry, RungSettings, RouteEntry]
         models += [descriptor.options for descriptor in engines.values()]
         self._refs, document = models_json_schema([(model, "validation") for model in models])
         self._models: Schema = {name: _open(schema) for name, schema in document["$defs"].items()}
@@ -117,6 +117,11 @@ class _Parts:
         return {**entry, "properties": properties, "oneOf": [{"required": [matcher]} for matcher in MATCHERS]}
 
     def _choice(self, kind: EngineKind) -> Schema:
+        """An engine, or a list of engines that succeed one another."""
+        one = self._one(kind)
+        return _or_list(one, of=one) if kind in SUCCEEDED else one
+
+    def _one(self, kind: EngineKind) -> Schema:
         names = [descriptor.name for descriptor in self._of_kind(kind)]
         if not names:
             return {"type": "object", "required": ["engine"]}
@@ -136,15 +141,29 @@ class _Parts:
             {key: value for key, value in self.of(descriptor.options).items() if key != "required"}
             for descriptor in self._of_kind(kind)
         ]
+        if kind in SUCCEEDED:
+            options = [{**one, "properties": {**one.get("properties", {}), **self._rung()}} for one in options]
         some = {"anyOf": options} if options else {}
-        return {"type": "object", "if": {"required": ["engine"]}, "then": self._choice(kind), "else": some}
+        part = {"type": "object", "if": {"required": ["engine"]}, "then": self._one(kind), "else": some}
+        return _or_list(part, of=self._one(kind)) if kind in SUCCEEDED else part
 
     def _engine(self, descriptor: EngineDescriptor) -> Schema:
         options = self.of(descriptor.options)
-        return {**options, "properties": {"engine": {"const": descriptor.name}, **options.get("properties", {})}}
+        own = {"engine": {"const": descriptor.name}, **(self._rung() if descriptor.kind in SUCCEEDED else {})}
+        return {**options, "properties": {**own, **options.get("properties", {})}}
+
+    def _rung(self) -> Schema:
+        """What may be said of an engine that may have successors, beside its options."""
+        properties: Schema = self.of(RungSettings)["properties"]
+        return properties
 
     def _of_kind(self, kind: EngineKind) -> list[EngineDescriptor]:
         return [descriptor for descriptor in self._engines.values() if descriptor.kind is kind]
+
+
+def _or_list(schema: Schema, of: Schema) -> Schema:
+    """Also accepts a list `of` something. Not as `anyOf`, by which editors could not tell where a mistake is."""
+    return {"if": {"type": "array"}, "then": {"items": of, "minItems": 1}, "else": schema}
 
 
 def _optional(schema: Schema) -> Schema:

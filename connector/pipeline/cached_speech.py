@@ -65,6 +65,17 @@ class SpeechCache:
             self._bytes -= oldest.samples.nbytes
 
 
+class SpeechCaches(SpeechCache):
+    """What several voices have kept, that of the first one first. Each keeps its own: nothing is put here."""
+
+    def __init__(self, caches: Sequence[SpeechCache]) -> None:
+        super().__init__()
+        self._caches = caches
+
+    def get(self, text: str) -> Audio | None:
+        return next((speech for cache in self._caches if (speech := cache.get(text)) is not None), None)
+
+
 class CachedSpeech:
     """Implements `TextToSpeech`: what `cache` has is said from there, at once; all else by `engine`, as it streams.
 

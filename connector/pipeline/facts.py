@@ -30,7 +30,11 @@ _BRACKETS = str.maketrans("", "", "<>")
 def personal(flavor: Flavor, info: CallInfo) -> Flavor:
     """`flavor` for the call that `info` is about, with its placeholders filled."""
     facts = facts_of(info)
-    texts = {key: _filled(text, facts, _spoken) for key, text in flavor.spoken if key != "fillers"}
+    texts: dict[str, object] = {
+        key: _filled(text, facts, _spoken) for key, text in flavor.spoken if key not in ("fillers", "last_resort")
+    }
+    if (last := flavor.last_resort) is not None:
+        texts["last_resort"] = last.model_copy(update={"say": _filled(last.say, facts, _spoken)})
     fillers = tuple(filter(None, (_filled(text, facts, _spoken) for text in flavor.fillers)))
     persona = _filled(flavor.persona, facts, _tagged)
     if OPENED in persona and OPENED not in flavor.persona:

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from connector.audio import Audio
 from connector.errors import EngineError
@@ -40,86 +40,17 @@ from connector.interfaces import (
     TurnRecord,
 )
 from connector.pipeline.cached_speech import CachedSpeech
+from connector.pipeline.ladder import LanguageModelLadder, Rung, SpeechToTextLadder, TextToSpeechLadder
+from connector.pipeline.meter import Meter
 from connector.pipeline.streams import PATIENCE, closing
 
 ASKED_IN_TURNS = (EngineKind.STT, EngineKind.TURN_DETECTOR, EngineKind.LLM, EngineKind.TTS)
 """Engines that answer requests; the others run all the time."""
 
-SMOOTHING = 1 / 8
-"""Weight of the newest time in a smoothed one (that of round trips, RFC 6298 section 2)."""
-
-LOADED_RATIO = 2.0
-"""An engine is loaded where an answer begins so much later than when it has nothing else to do ..."""
-
-LOADED_SECONDS = 0.1
-"""... and at least so many seconds later, which a caller might hear."""
-
 KEPT = 200
 """Requests that wait for a turn to belong to; of more, as in an hour of noise, the oldest belong to none."""
 
 E = TypeVar("E", bound=Engine)
-
-
-class Meter:
-    """The requests of all calls to one engine: how many there are now, and how soon it answers.
-
-    `report` is told of every request once it is known what became of it.
-    """
-
-    def __init__(self, kind: EngineKind, engine: str, report: Callable[[ServiceUse], None] | None = None) -> None:
-        self.kind = kind
-        self.engine = engine
-        self.in_flight = 0
-        """Requests that are running now."""
-        self.first_seconds: float | None = None
-        """Time to the first text or audio, smoothed; None before the first one."""
-        self._report = report
-        self._undisturbed: float | None = None
-        """The same of requests that had the engine to themselves."""
-        self._begun = 0
-        self._alone: int | None = None
-        self._waiting: dict[int, float] = {}
-        """When requests began of which nothing has come, by their tickets: the oldest first."""
-
-    def loaded(self, now: float) -> bool:
-        """Whether answers begin noticeably later, at clock time `now`, than when the engine has one request at a time.
-
-        False until that is known. A load that is there all the time and not ours (another connector's) does not show.
-        """
-        if self.first_seconds is None or self._undisturbed is None:
-            return False
-        oldest = next(iter(self._waiting.values()), now)
-        usual = self._undisturbed
-        return max(self.first_seconds, now - oldest) > max(LOADED_RATIO * usual, usual + LOADED_SECONDS)
-
-    def begin(self, now: float) -> int:
-        """A request begins; returns its ticket."""
-        self._begun += 1
-        self._alone = None if self.in_flight else self._begun
-        self.in_flight += 1
-        self._waiting[self._begun] = now
-        return self._begun
-
-    def answered(self, ticket: int, now: float) -> None:
-        """The first text or audio of the request `ticket` came."""
-        seconds = now - self._waiting.pop(ticket)
-        self.first_seconds = _smoothed(self.first_seconds, seconds)
-        if ticket == self._alone:
-            self._undisturbed = _smoothed(self._undisturbed, seconds)
-
-    def end(self, ticket: int) -> None:
-        """The request `ticket` is over, however it went."""
-        self._waiting.pop(ticket, None)
-        self.in_flight -= 1
-
-    def report(self, use: ServiceUse) -> None:
-        """Tells of a request whose fate is known."""
-        if self._report is not None:
-            self._report(use)
-
-
-def _smoothed(before: float | None, seconds: float) -> float:
-    return seconds if before is None else before + SMOOTHING * (seconds - before)
 
 
 @dataclass(slots=True, eq=False)
@@ -133,10 +64,12 @@ class _Request:
     started: float
     asked: float
     """When the engine was asked for what it owes now."""
+    rung: int | None = None
     first: float | None = None
     ended: float = math.inf
     complete: bool = False
     failed: bool = False
+    error: str = ""
     used: bool = False
     characters_in: int = 0
     characters_out: int = 0
@@ -160,7 +93,13 @@ class _Request:
         self.ended = self.clock.now()
         self.meter.end(self.ticket)
         # Whoever waits gives an engine up that says nothing for so long, and began to wait a moment before.
-        self.failed |= not self.complete and self.ended - self.asked > 0.99 * PATIENCE
+        if not (self.failed or self.complete) and self.ended - self.asked > 0.99 * PATIENCE:
+            self.fail(f"nothing came for {PATIENCE:.0f} s")
+
+    def fail(self, cause: str) -> None:
+        """The engine failed."""
+        self.failed = True
+        self.error = cause
 
     @property
     def outcome(self) -> ServiceOutcome:
@@ -186,6 +125,8 @@ class _Request:
             tokens_out=self.tokens_out,
             audio_in=self.audio_in,
             audio_out=self.audio_out,
+            rung=self.rung,
+            error=self.error,
         )
 
 
@@ -208,22 +149,30 @@ class Metering:
         now = self._clock.now()
         return any(self._meters[kind].loaded(now) for kind in (EngineKind.LLM, EngineKind.TTS))
 
-    def stt(self, engine: SpeechToText) -> MeteredSpeechToText:
+    def stt(self, engine: SpeechToText) -> SpeechToText:
         """`engine`, noted."""
+        if isinstance(engine, SpeechToTextLadder):
+            return engine.around(lambda rung: MeteredSpeechToText(rung.engine(), self._for_rung(rung, None)))
         return MeteredSpeechToText(engine, self._for(EngineKind.STT, None))
 
     def turn_detector(self, engine: TurnDetector) -> MeteredTurnDetector:
         """`engine`, noted."""
         return MeteredTurnDetector(engine, self._for(EngineKind.TURN_DETECTOR, None))
 
-    def llm(self, engine: LanguageModel, generation: int) -> MeteredLanguageModel:
+    def llm(self, engine: LanguageModel, generation: int) -> LanguageModel:
         """`engine`, noted, at work for the reply `generation`."""
+        if isinstance(engine, LanguageModelLadder):
+            self._meters[EngineKind.LLM] = engine.meter
+            return engine.around(lambda rung: MeteredLanguageModel(rung.engine(), self._for_rung(rung, generation)))
         return MeteredLanguageModel(engine, self._for(EngineKind.LLM, generation))
 
     def tts(self, engine: TextToSpeech, generation: int) -> TextToSpeech:
         """`engine`, noted, at work for the reply `generation`. What is said from a cache is asked of nobody."""
         if isinstance(engine, CachedSpeech):
             return engine.around(partial(self.tts, generation=generation))
+        if isinstance(engine, TextToSpeechLadder):
+            self._meters[EngineKind.TTS] = engine.meter
+            return engine.around(lambda rung: _metered_voice(rung.engine(), self._for_rung(rung, generation)))
         return MeteredTextToSpeech(engine, self._for(EngineKind.TTS, generation))
 
     def settle(self, record: TurnRecord, heard: float = math.inf) -> TurnRecord:
@@ -281,19 +230,22 @@ class Metering:
     def _for(self, kind: EngineKind, generation: int | None) -> Begin:
         return partial(self._request, self._meters[kind], generation)
 
+    def _for_rung(self, rung: Rung[Any], generation: int | None) -> Begin:
+        return partial(self._request, rung.meter, generation, rung.number)
+
     @contextmanager
-    def _request(self, meter: Meter, generation: int | None) -> Iterator[_Request]:
+    def _request(self, meter: Meter, generation: int | None, rung: int | None = None) -> Iterator[_Request]:
         """A request from its beginning to its end, whichever that is."""
         if len(self._requests) >= KEPT:
             self._tell([self._requests.pop(0)])
         now = self._clock.now()
-        request = _Request(meter, self._clock, meter.begin(now), generation, now, now)
+        request = _Request(meter, self._clock, meter.begin(now), generation, now, now, rung)
         self._requests.append(request)
         try:
             yield request
             request.complete = True
-        except EngineError:
-            request.failed = True
+        except EngineError as error:
+            request.fail(error.message)
             raise
         finally:
             request.end()
@@ -388,6 +340,13 @@ class MeteredLanguageModel(_Metered[LanguageModel]):
                         request.tokens_out += 1
                     yield event
                     request.go_on()
+
+
+def _metered_voice(engine: TextToSpeech, request: Begin) -> TextToSpeech:
+    """`engine`, noted: what comes from its cache is asked of nobody."""
+    if isinstance(engine, CachedSpeech):
+        return engine.around(lambda voice: MeteredTextToSpeech(voice, request))
+    return MeteredTextToSpeech(engine, request)
 
 
 class MeteredTextToSpeech(_Metered[TextToSpeech]):

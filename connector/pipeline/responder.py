@@ -38,7 +38,8 @@ from connector.interfaces import (
 from connector.pipeline.ear import utterance
 from connector.pipeline.exchange import Exchange
 from connector.pipeline.history import History
-from connector.pipeline.metered import Meter, Metering
+from connector.pipeline.meter import Meter
+from connector.pipeline.metered import Metering
 from connector.pipeline.passages import Passage, PassageReader, passages
 from connector.pipeline.sentences import SentenceSplitter, join, split
 from connector.pipeline.spoken import spoken

@@ -78,6 +78,10 @@ class Service(_Part):
     """Seconds of audio that it was given."""
     audio_out: float = 0.0
     """Seconds of audio that came."""
+    rung: int | None = None
+    """Its place among the engines that succeed one another, 1 for the first choice; None where it is the only one."""
+    error: Text = ""
+    """Why it failed; empty where it did not."""
 
 
 class Turn(_Part):
@@ -114,6 +118,11 @@ class Turn(_Part):
     wasted: int = 0
     """Requests whose result nobody heard."""
 
+    @property
+    def failovers(self) -> Sequence[Service]:
+        """Requests that failed to engines that succeed one another."""
+        return [one for one in self.services if one.rung is not None and one.outcome is ServiceOutcome.FAILED]
+
 
 class Summary(_Part):
     """The conversation in figures."""
@@ -132,6 +141,8 @@ class Summary(_Part):
     """Answers that were begun before the end of a turn was decided."""
     wasted: int = 0
     """Requests whose result nobody heard."""
+    failovers: int = 0
+    """Requests that failed to engines that succeed one another; the turn's services tell which one took over."""
 
     @classmethod
     def of(cls, turns: Sequence[Turn]) -> Self:
@@ -145,6 +156,7 @@ class Summary(_Part):
             requests=sum(len(turn.services) for turn in turns),
             speculations=sum(turn.speculations for turn in turns),
             wasted=sum(turn.wasted for turn in turns),
+            failovers=sum(len(turn.failovers) for turn in turns),
         )
 
 

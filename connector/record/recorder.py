@@ -209,6 +209,10 @@ class CallRecorder:
         if record.error is not None:
             self._errors.append(record.error)
             log.error("turn failed", extra={"call_id": self._info.call_id, "turn": turn.number, "error": record.error})
+        for service in turn.failovers:
+            self._errors.append(
+                f"turn {turn.number}: {service.kind.value} {service.rung}, {service.engine}: {service.error}"
+            )
         if self._transcript is not None:
             self._transcript.add(*transcript_lines(turn))
         self._note_down()
@@ -327,6 +331,8 @@ class CallRecorder:
             tokens_out=use.tokens_out,
             audio_in=round(use.audio_in, 3),
             audio_out=round(use.audio_out, 3),
+            rung=use.rung,
+            error=use.error,
         )
 
     def _step(self, step: SignallingStep) -> Step:

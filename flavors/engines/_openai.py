@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -111,10 +112,7 @@ class Service:
                 self._engine, f"{self._place} fell silent for {self._options.first_timeout:g} s in mid-answer"
             ) from error
         except (APIConnectionError, httpx2.HTTPError) as error:
-            cause = error.__cause__ or error
-            raise EngineUnreachable(
-                self._engine, f"no connection to {self._place}: {cause or type(cause).__name__}"
-            ) from error
+            raise EngineUnreachable(self._engine, f"no connection to {self._place}: {_cause(error)}") from error
         except OpenAIError as error:
             raise EngineError(self._engine, f"{self._place} failed: {_short(str(error))}") from error
         except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -170,6 +168,17 @@ class Service:
     def _place(self) -> str:
         """The base URL without credentials."""
         return _without_login(urlsplit(self._options.base_url))
+
+
+def _cause(error: BaseException) -> str:
+    """What broke the connection: in the system's words where one of the causes is the system's."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.errno:
+            return os.strerror(found.errno) if found.errno > 0 else str(found.strerror)  # below 0: getaddrinfo's
+        found = found.__cause__ or found.__context__
+    cause = error.__cause__ or error
+    return str(cause) or type(cause).__name__
 
 
 def _without_login(url: SplitResult) -> str:

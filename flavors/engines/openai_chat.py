@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 NAME = "openai-chat"
 
+WARM_UP = (Message(Role.USER, "Hello."),)
+
 
 class ChatOptions(ServiceOptions):
     """An OpenAI-compatible chat model.
@@ -53,6 +55,8 @@ class ChatOptions(ServiceOptions):
     """What the model may ask of the call."""
     transfer_targets: dict[str, str] = Field(default_factory=dict)
     """Who the model may transfer to: a name that tells the model who it is, and the SIP or tel URI or number."""
+    strict: bool = True
+    """Ask the service to keep calls of tools to their schema; `false` for one that refuses the field."""
 
     @model_validator(mode="after")
     def _transfer_has_targets(self) -> Self:
@@ -72,12 +76,24 @@ class OpenAIChat:
         self._service = Service(NAME, options)
 
     async def start(self) -> None:
-        """Connects to the service; raises what `check` raises."""
-        await self._service.start(self.check)
+        """Connects to the service and has it say a word; raises what `check` raises, and where no word comes."""
+        await self._service.start(self._warm_up)
 
     async def check(self) -> None:
         """Asks the service for its models; raises where it cannot be reached, refuses the key or lacks the model."""
         await self._service.check_model()
+
+    async def _warm_up(self) -> None:
+        """Servers load the model, or compile the grammar of the tools, for whoever asks first: not for a caller.
+
+        A word is enough, and which one does not matter.
+        """
+        await self.check()
+        with self._service.errors():
+            async with AsyncExitStack() as stack, self._service.deadline():
+                response = await stack.enter_async_context(self._request(WARM_UP))
+                chunks = await stack.enter_async_context(aclosing(_chunks(response)))
+                await anext(chunks, None)
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -103,10 +119,13 @@ class OpenAIChat:
                 while chunk is not None:
                     for choice in chunk["choices"]:
                         delta = choice["delta"]
+                        pieces = delta.get("tool_calls") or ()
                         if text := delta.get("content"):
                             spoke = True
                             yield TextDelta(text)
-                        calls.add(delta.get("tool_calls") or ())
+                        elif pieces:
+                            yield TextDelta("")  # who waits for text knows that something comes
+                        calls.add(pieces)
                     usage = chunk.get("usage") or usage
                     chunk = await anext(chunks, None)
         events = list(calls.events(options.transfer_targets, spoke=spoke))
@@ -129,7 +148,7 @@ class OpenAIChat:
             stream=True,
             temperature=omit if options.temperature is None else options.temperature,
             max_tokens=omit if options.max_tokens is None else options.max_tokens,
-            tools=tool_definitions(options.tools, options.transfer_targets) or omit,
+            tools=tool_definitions(options.tools, options.transfer_targets, strict=options.strict) or omit,
             extra_body=options.extra_body,
         )
 
@@ -244,7 +263,9 @@ def _action(tool: str, arguments: Mapping[str, Any], targets: Mapping[str, str])
     raise KeyError(tool)
 
 
-def tool_definitions(tools: Iterable[str], targets: Mapping[str, str]) -> list[ChatCompletionFunctionToolParam]:
+def tool_definitions(
+    tools: Iterable[str], targets: Mapping[str, str], *, strict: bool = True
+) -> list[ChatCompletionFunctionToolParam]:
     """The tools as OpenAI describes functions.
 
     `strict`: the service keeps the model to the schema; without it, a call can run away. `say`:
@@ -264,23 +285,24 @@ def tool_definitions(tools: Iterable[str], targets: Mapping[str, str]) -> list[C
         "pause_recording": "Stop recording the call. Always do so before you ask for the number of a payment card.",
         "resume_recording": "Record the call again, once no number of a payment card will be said any more.",
     }
-    return [
+    definitions = [
         {
             "type": "function",
             "function": {
                 "name": tool,
                 "description": descriptions[tool],
-                "strict": True,
                 "parameters": {
                     "type": "object",
                     "properties": parameters[tool],
                     "required": list(parameters[tool]),
                     "additionalProperties": False,
                 },
+                **({"strict": True} if strict else {}),
             },
         }
         for tool in tools
     ]
+    return cast("list[ChatCompletionFunctionToolParam]", definitions)
 
 
 def _make(options: ChatOptions, context: EngineContext) -> OpenAIChat:

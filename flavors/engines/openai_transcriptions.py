@@ -45,9 +45,10 @@ class OpenAITranscriptions:
         await self._service.start(self.check)
 
     async def check(self) -> None:
-        """Has the service recognise half a second of silence: few of them list their models."""
+        """Has the service recognise half a second of noise: few of them list their models, and silence is no work."""
         rate = self._options.rate or 16000
-        await self.transcribe(Audio(np.zeros(rate // 2, np.int16), rate))
+        noise = np.random.default_rng(1).normal(0, 1000, rate // 2).astype(np.int16)
+        await self.transcribe(Audio(noise, rate))
 
     async def aclose(self) -> None:
         """Closes the connections."""

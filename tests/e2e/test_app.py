@@ -421,7 +421,7 @@ async def test_the_api_tells_how_it_is(house: House) -> None:
                     assert answer.status == 200
             async with http.get("/readyz") as answer:
                 told = {"ready": True, "draining": False, "endpoint": None, "problem": ""}
-                assert await answer.json() == {**told, "flavors": {}, "engines": []}
+                assert await answer.json() == {**told, "flavors": {}, "parts": [], "engines": []}
             for headers in (
                 {},
                 {"Authorization": "Bearer wrong"},

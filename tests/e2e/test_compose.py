@@ -21,18 +21,30 @@ import yaml
 from typer.testing import CliRunner
 
 from connector.cli import app
+from connector.cli.doctor.gpu import COMPOSE_DEFAULTS, ComposeBox
 from connector.cli.doctor.softswitch import MODULE_PACKAGES
+from connector.config import Surroundings, builtin_settings
+from connector.config.hub import hub_model
 from connector.config.model import EdgeSettings, OpenSipsSettings, PairSettings, RecordSettings, RtpengineSettings
 from connector.stack.components import SHARED_MEGABYTES
 from connector.stack.render import render, ua_folder, write
 from connector.stack.scripts import FOLDERS, script
 from docs.generate import ROOT
+from flavors.engines._whisper_hub import hub_model as whisper_model
 
 FILE = ROOT / "compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PAGE = (ROOT / "docs" / "containers.md").read_text()
-DOCKERFILES = (ROOT / "Dockerfile", ROOT / "opensips" / "Dockerfile", ROOT / "rtpengine" / "Dockerfile")
+ENGINE_DOCKERFILES = tuple(sorted((ROOT / "flavors" / "services").glob("*/Dockerfile")))
+DOCKERFILES = (
+    *(ROOT / "Dockerfile", ROOT / "opensips" / "Dockerfile", ROOT / "rtpengine" / "Dockerfile"),
+    *ENGINE_DOCKERFILES,
+)
+
+FIRST_OF = {None: "render", "gpu": "weights", "cpu": "weights-cpu"}
+"""What does its work before the others start, and ends, by profile."""
+FIRST = set(FIRST_OF.values())
 
 each_service = pytest.mark.parametrize("name", SERVICES)
 each_dockerfile = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -67,6 +79,7 @@ def test_compose_takes_it(override: str, tmp_path: Path) -> None:
     command = compose()
     assert command is not None
     environment = {name: value for name, value in os.environ.items() if name != "COMPOSE_FILE"}
+    environment["COMPOSE_PROFILES"] = "gpu,cpu"
     done = subprocess.run(
         [*command, "config", "--quiet"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
@@ -90,12 +103,14 @@ def test_no_container_may_do_more_than_its_work(name: str) -> None:
 
 @each_service
 def test_what_lasts_is_restarted_and_has_a_health_check(name: str) -> None:
-    lasting = name != "render"
+    """And waits for what is written, or fetched, for it."""
+    lasting = name not in FIRST
     assert SERVICES[name]["restart"] == ("unless-stopped" if lasting else "no")
     assert ("healthcheck" in SERVICES[name]) is lasting
-    assert SERVICES[name].get("depends_on", {}).get("render") == (
-        {"condition": "service_completed_successfully"} if lasting else None
-    )
+    done = {"condition": "service_completed_successfully"}
+    before = {one for one, condition in SERVICES[name].get("depends_on", {}).items() if condition == done}
+    (profile,) = SERVICES[name].get("profiles", [None])
+    assert before == ({FIRST_OF[profile]} if lasting else set())
 
 
 def test_the_connector_stops_first() -> None:
@@ -109,10 +124,12 @@ def test_the_connector_stops_first() -> None:
 # --------------------------------------------------------------------------------------- images
 
 
-def ignored(path: str) -> bool:
-    """What .dockerignore says: the last rule that names a path or a folder above it decides."""
+def ignored(path: str, dockerfile: Path) -> bool:
+    """What .dockerignore says, or the Dockerfile's own: the last rule for a path or a folder above it decides."""
     verdict = False
-    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    own = dockerfile.with_name("Dockerfile.dockerignore")
+    lines = (own if own.exists() else ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
     parts = path.split("/")
     above = ["/".join(parts[: index + 1]) for index in range(len(parts))]
     for rule in rules:
@@ -128,7 +145,7 @@ def test_what_is_copied_is_there(dockerfile: Path) -> None:
         *sources, _ = line.split()
         for source in sources:
             assert (ROOT / source).exists(), source
-            assert not ignored(source), source
+            assert not ignored(source, dockerfile), source
 
 
 @each_dockerfile
@@ -138,7 +155,8 @@ def test_the_base_is_chosen_by_an_argument(dockerfile: Path) -> None:
     (argument, default), *_ = re.findall(r"^ARG (\w+)=(.+)$", text, re.M)
     assert re.findall(r"^FROM (\S+)", text, re.M)[0] == f"${{{argument}}}"
     folder = str(dockerfile.relative_to(ROOT))
-    builds = [one["build"] for one in SERVICES.values() if one["build"].get("dockerfile", "Dockerfile") == folder]
+    built = [one["build"] for one in SERVICES.values() if "build" in one]
+    builds = [build for build in built if build.get("dockerfile", "Dockerfile") == folder]
     assert builds
     for build in builds:
         assert build["args"][argument].endswith(f":-{default}}}")
@@ -190,7 +208,8 @@ def test_commands_take_the_arguments(line: str) -> None:
     shown = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*arguments[:first_option], "--help"])
     assert shown.exit_code == 0, shown.output
     for option in arguments[first_option:]:
-        assert not option.startswith("-") or re.search(rf"(?<![\w-]){option}(?![\w-])", shown.output), option
+        name = option.partition("=")[0]
+        assert not name.startswith("-") or re.search(rf"(?<![\w-]){name}(?![\w-])", shown.output), name
 
 
 def test_folders_are_those_of_the_configuration() -> None:
@@ -212,19 +231,116 @@ def test_folders_are_those_of_the_configuration() -> None:
 
 def mounted(service: Mapping[str, Any]) -> dict[str, str]:
     """Where what is mounted."""
-    both = [volume.split(":") if isinstance(volume, str) else (volume["source"], volume["target"])
+    both = [volume.split(":")[:2] if isinstance(volume, str) else (volume["source"], volume["target"])
             for volume in service["volumes"]]  # fmt: skip
     return {target: source for source, target in both}
 
 
 def test_variables_and_defaults_are_in_the_example() -> None:
-    variables = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", FILE.read_text()))
-    shown = dict(re.findall(r"^# (\w+)=(.+)$", (ROOT / ".env.example").read_text(), re.M))
-    assert shown == variables
+    example = (ROOT / ".env.example").read_text()
+    variables = re.findall(r"\$\{(\w+):-([^}]*)\}", FILE.read_text())
+    assert len(dict(variables)) == len(set(variables)), "one default each"
+    assert dict(re.findall(r"^# (\w+)=(.+)$", example, re.M)) == dict(variables)
+    assert set(re.findall(r"\$\{(\w+)-\}", FILE.read_text())) <= set(re.findall(r"^# (\w+)=$", example, re.M))
+
+
+# --------------------------------------------------------------------------------------- engines
+
+
+ENGINES = {name: one for name, one in SERVICES.items() if "profiles" in one and name not in FIRST}
+
+each_engine = pytest.mark.parametrize("name", ENGINES)
+
+
+def with_defaults(text: str) -> str:
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+@each_engine
+def test_engines_listen_on_this_machine_alone(name: str) -> None:
+    """What has ports of its own that it tells nobody about has a network of its own, and loopback leads there."""
+    engine = ENGINES[name]
+    if engine["network_mode"] == "host":
+        told = [*engine.get("command", []), *(f"{key}={value}" for key, value in engine.get("environment", {}).items())]
+        (host,) = [one.partition("=")[2] for one in told if re.match(r"--host=|\w+_HOST=", one)]
+        assert host == "127.0.0.1"
+    else:
+        assert engine["network_mode"] == "bridge"
+        assert all(port.startswith("127.0.0.1:") for port in engine["ports"])
+
+
+@pytest.mark.parametrize("profile", ["gpu", "cpu"])
+def test_engines_are_where_the_flavor_local_looks_for_them(profile: str) -> None:
+    """Ports and names, whichever profile it is."""
+    flavor = builtin_settings(surroundings=Surroundings(variables={})).flavors["local"]
+    wanted = {}
+    for kind, first in flavor.rungs:
+        if hasattr(first.options, "base_url") and "127.0.0.1" in first.options.base_url:
+            wanted[kind.value] = re.findall(r":(\d+)/v1$", first.options.base_url)[0]
+    tested = [str(one["healthcheck"]["test"]) for one in ENGINES.values() if one["profiles"] == [profile]]
+    assert sorted(wanted.values()) == sorted(re.findall(r"127\.0\.0\.1:(\d+)", " ".join(tested)))
+    assert flavor.llm is not None
+    (llm,) = (one for one in ENGINES.values() if one["profiles"] == [profile] and "command" in one)
+    named = f"={flavor.llm.options.model}"
+    assert any(argument in (f"--alias{named}", f"--served-model-name{named}") for argument in llm["command"])
+
+
+def test_the_doctor_knows_what_compose_runs() -> None:
+    defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", FILE.read_text()))
+    assert COMPOSE_DEFAULTS.items() <= defaults.items()
+    for profile in ("gpu", "cpu"):
+        fetched = [
+            hub_model(with_defaults(argument).removeprefix("--hub="))
+            for argument in SERVICES[FIRST_OF[profile]]["command"]
+            if argument.startswith("--hub=")
+        ]
+        assert fetched == list(ComposeBox(frozenset({profile}), COMPOSE_DEFAULTS).models)
+
+
+def test_engines_find_what_was_fetched() -> None:
+    """In the volume that they share, at the place where `models fetch` puts it."""
+    for name in FIRST - {"render"}:
+        assert mounted(SERVICES[name]) == {"/opt/voxtrunk/models/hub": "models"}
+    for engine in ENGINES.values():
+        assert "models:/models/hub:ro" in engine["volumes"]
+    for name, profile in (("vllm", "gpu"), ("llama", "cpu"), ("chatterbox", "gpu"), ("chatterbox-cpu", "cpu")):
+        told = [*ENGINES[name].get("command", []), *map(str, ENGINES[name].get("environment", {}).values())]
+        found = " ".join(map(with_defaults, told))
+        models = ComposeBox(frozenset({profile}), COMPOSE_DEFAULTS).models
+        assert any(str(model.folder(Path("/models"))) in found for model in models)
+    for name in ("whisper", "whisper-cpu"):
+        environment = ENGINES[name]["environment"]
+        assert environment["WHISPER_MODELS"] == "/models"
+        named = whisper_model(environment["WHISPER_MODEL"])
+        (profile,) = ENGINES[name]["profiles"]
+        fetched = ComposeBox(frozenset({profile}), COMPOSE_DEFAULTS).models
+        assert named is not None
+        assert named.repository in [model.repository for model in fetched]
+
+
+@pytest.mark.parametrize("service", ["chatterbox", "whisper"])
+def test_services_know_their_variables(service: str) -> None:
+    """Each is a setting of theirs."""
+    (settings,) = (ROOT / "flavors" / "services" / service).glob("*/settings.py")
+    known = {f"{service}_{name}".upper() for name in re.findall(r"^    (\w+): ", settings.read_text(), re.M)}
+    for name in (service, f"{service}-cpu"):
+        assert ENGINES[name]["environment"].keys() <= known
+
+
+def test_a_card_for_each_engine_is_a_matter_of_variables() -> None:
+    cards = [
+        device
+        for engine in ENGINES.values()
+        if "deploy" in engine
+        for device in engine["deploy"]["resources"]["reservations"]["devices"]
+    ]
+    named = ["${VLLM_GPU:-0}", "${CHATTERBOX_GPU:-0}", "${WHISPER_GPU:-0}"]
+    assert [card["device_ids"] for card in cards] == [[one] for one in named]
+    assert all(card["driver"] == "nvidia" and card["capabilities"] == ["gpu"] for card in cards)
 
 
 def test_every_service_is_on_the_page() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.M)) == set(SERVICES)
+    assert set(re.findall(r"^\| `([\w-]+)` \|", PAGE, re.M)) == set(SERVICES)
 
 
 # --------------------------------------------------------------------------------------- health checks

@@ -58,8 +58,9 @@ async def started(flavor: Flavor) -> AsyncIterator[CascadeEngines]:
         stack.push_async_callback(host.aclose)
         context = EngineContext(host, await asyncio.to_thread(models_folder))
         engines: dict[str, Any] = {}
-        for part in ("vad", "stt", "llm", "tts"):
-            choice = getattr(flavor, part)
+        own = {"vad": 0, "stt": 1, "llm": 0, "tts": 0}  # the recogniser that needs no server
+        for part, rung in own.items():
+            choice = getattr(flavor, part).rungs[rung]
             descriptor = config.engine_descriptors()[choice.engine]
             engines[part] = await asyncio.to_thread(descriptor.load, choice.options, context)
             await engines[part].start()

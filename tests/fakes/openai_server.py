@@ -1,7 +1,7 @@
 """A server that speaks OpenAI's documented HTTP protocol, and does what a test tells it to.
 
 `/v1/models`, `/v1/chat/completions` (server-sent events), `/v1/audio/speech` (chunked raw PCM) and
-`/v1/audio/transcriptions` (multipart WAV). It listens on a free port of loopback.
+`/v1/audio/transcriptions` (multipart WAV). It listens on a port of loopback, by default a free one.
 
     async with OpenAIServer() as server:
         server.reply = ["Hel", "lo."]
@@ -85,7 +85,8 @@ def tool_call(index: int, call_id: str | None = None, name: str | None = None, a
 class OpenAIServer:
     """The server; its public attributes are the script, and may change between requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
         self.key: str | None = None
         """Where set, requests without it are refused with 401."""
         self.models: Sequence[str] = ("test-model",)
@@ -130,7 +131,7 @@ class OpenAIServer:
         )
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.base_url = f"http://{host}:{port}/v1"

@@ -17,8 +17,8 @@ RATE = 8000
 
 
 @cache
-def spoken(text: str, program: str = "flite", voice: str = "slt") -> Samples:
-    """`text` in the voice of `flite` or `espeak-ng`, shape (n,) int16 at 8 kHz, resampled by sox."""
+def spoken(text: str, program: str = "flite", voice: str = "slt", rate: int = RATE) -> Samples:
+    """`text` in the voice of `flite` or `espeak-ng`, shape (n,) int16 at `rate` Hz, resampled by sox."""
     commands = {
         "flite": ["flite", "-voice", voice, "-t", text, "-o", "/dev/stdout"],
         "espeak-ng": ["espeak-ng", "-v", voice, "--stdout", text],
@@ -36,7 +36,7 @@ def spoken(text: str, program: str = "flite", voice: str = "slt") -> Samples:
             "-t",
             "wav",
             "-r",
-            str(RATE),
+            str(rate),
             "-b",
             "16",
             "-c",

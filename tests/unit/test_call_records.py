@@ -207,6 +207,8 @@ async def test_a_record_tells_what_each_turn_took_and_sums_it_up(tmp_path: Path,
         "tokens_out": 0,
         "audio_in": 1.4,
         "audio_out": 0.0,
+        "rung": None,
+        "error": "",
     }
     assert (turn["services"][1]["first_ms"], turn["services"][1]["total_ms"]) == (None, 200)
     assert plain["summary"] == {
@@ -217,7 +219,35 @@ async def test_a_record_tells_what_each_turn_took_and_sums_it_up(tmp_path: Path,
         "requests": 2,
         "speculations": 1,
         "wasted": 2,
+        "failovers": 0,
     }
+
+
+async def test_a_record_names_the_engine_that_failed_and_the_one_that_took_over(tmp_path: Path, disk: Disk) -> None:
+    clock = LoopClock()
+    settings = RecordSettings(directory=tmp_path, audio=False, transcript=False)
+    recorder = CallRecorder(CallInfo("call-7", "1000", "200"), settings, disk, FakeCdrStore(), clock)
+    async with FakeAudioPort(clock) as port:
+        recorder.start(port)
+        first, second = (
+            ServiceUse(EngineKind.TTS, engine, 1, outcome, 1.0, 1.1, 2.0, rung=rung, error=error)
+            for rung, engine, outcome, error in (
+                (1, "openai-speech", ServiceOutcome.FAILED, "connection refused"),
+                (2, "espeak-ng", ServiceOutcome.USED, ""),
+            )
+        )
+        alone = ServiceUse(EngineKind.LLM, "vllm", 1, ServiceOutcome.FAILED, 1.0, 1.1, 2.0, error="the only one")
+        recorder.turn(record())
+        recorder.turn(record(heard="hours", services=(alone, first, second)))
+        written = await recorder.finish(Ending(Disposition.ANSWERED, Party.CALLER, "hung up"), None)
+    assert written.errors == ["turn 1: tts 1, openai-speech: connection refused"]
+    assert written.summary.failovers == 1
+    plain = json.loads(written.json_line())["turns"][1]["services"]
+    assert [(one["rung"], one["engine"], one["outcome"], one["error"]) for one in plain] == [
+        (None, "vllm", "failed", "the only one"),
+        (1, "openai-speech", "failed", "connection refused"),
+        (2, "espeak-ng", "used", ""),
+    ]
 
 
 async def test_the_transcript_grows_turn_by_turn(tmp_path: Path, disk: Disk) -> None:

@@ -61,6 +61,17 @@ def test_each_engine_has_a_row_of_what_it_was_asked_and_what_became_of_it() -> N
     ]
 
 
+def test_engines_that_succeed_one_another_have_a_row_each_in_their_order() -> None:
+    rows = service_rows(
+        [
+            service(EngineKind.TTS, ServiceOutcome.FAILED, 90, rung=1),
+            service(EngineKind.TTS, ServiceOutcome.USED, 90, rung=2),
+            service(EngineKind.TTS, ServiceOutcome.USED, 90, rung=1),
+        ]
+    )
+    assert [(row[1], row[2]) for row in rows] == [("1. some-tts", "2"), ("2. some-tts", "1")]
+
+
 def test_all_of_it_is_printed_and_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
     asked = [service(EngineKind.STT, ServiceOutcome.USED, 40, audio_in=1.5)]
     print_turns([GREETING, FIRST.model_copy(update={"services": asked}), SECOND])

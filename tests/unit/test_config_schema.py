@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from connector.cli.init import TEMPLATE
 from connector.config import engine_descriptors, flavor_schema, json_schema
 from connector.config.engines import packaged_flavor_files
+from connector.config.model import SUCCEEDED, RungSettings
 from tests.fakes.catalog import CATALOG
 
 WHOLE = json_schema(CATALOG.descriptors)
@@ -119,7 +120,9 @@ def test_every_installed_engine_is_described() -> None:
     """By name, with its options."""
     definitions = json_schema()["$defs"]
     for name, descriptor in engine_descriptors().items():
-        assert {"engine", *descriptor.options.model_fields} == set(definitions[f"engine.{name}"]["properties"])
+        keys = {"engine", *descriptor.options.model_fields}
+        keys |= set(RungSettings.model_fields) if descriptor.kind in SUCCEEDED else set()
+        assert keys == set(definitions[f"engine.{name}"]["properties"])
 
 
 def test_secrets_of_installed_engines_are_secrets() -> None:

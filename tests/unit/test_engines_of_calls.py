@@ -95,8 +95,15 @@ def pair(name: str, llm: str = "llm", stt: str = "stt") -> Flavor:
     )
 
 
+class Detector(Flaky):
+    """A turn detector that nobody asks anything."""
+
+
+KINDS = {Recogniser: EngineKind.STT, Detector: EngineKind.TURN_DETECTOR}
+
+
 def _kind(engine: Flaky | Exception) -> EngineKind:
-    return EngineKind.STT if isinstance(engine, Recogniser) else EngineKind.LLM
+    return KINDS.get(type(engine), EngineKind.LLM)
 
 
 class Made:
@@ -158,6 +165,20 @@ async def test_all_calls_of_an_engine_count_at_its_one_meter() -> None:
     meter.report(use)
     assert told == [use]
     await engines.aclose()
+
+
+@virtual_time
+async def test_calls_do_without_a_turn_detector_until_it_is_there() -> None:
+    made = Made(llm=Flaky(), detector=Detector(down("detector")))
+    detector = EngineChoice(engine="detector", options=Options())
+    desk = flavor("desk").model_copy(update={"turn_detector": detector})
+    async with engines_of(made) as engines:
+        await engines.start([desk])
+        assert engines.problem(desk) == engines.refusal(desk) == ""
+        assert engines.ready(detector) is None
+        assert "detector: connection refused" in dict(engines.parts(desk)[EngineKind.TURN_DETECTOR])["detector"]
+        await LoopClock().sleep(FIRST_RETRY + 1)
+        assert engines.ready(detector) is not None
 
 
 @virtual_time

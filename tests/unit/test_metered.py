@@ -27,7 +27,8 @@ from connector.interfaces import (
     TurnTiming,
 )
 from connector.pipeline.cached_speech import CachedSpeech, SpeechCache
-from connector.pipeline.metered import KEPT, LOADED_RATIO, Meter, Metering
+from connector.pipeline.meter import LOADED_RATIO, Meter
+from connector.pipeline.metered import KEPT, Metering
 from connector.pipeline.streams import PATIENCE, closing, read
 from tests.fakes.clock import LoopClock, virtual_time
 from tests.fakes.engines import FakeLanguageModel, FakeSpeechToText, FakeTextToSpeech, ToneBook, join, silence

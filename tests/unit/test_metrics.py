@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from prometheus_client.parser import text_string_to_metric_families
 
 from connector.api import Metrics
-from connector.call.engines import EngineStatus
+from connector.call.engines import EngineStatus, RungStatus
 from connector.interfaces import CallInfo, EngineKind, Party, ServiceOutcome, ServiceUse, TimingSource
-from connector.record import CallRecord, Disposition, Files, Latency, MediaStatistics, Parts, Turn
+from connector.pipeline.circuit import CircuitState
+from connector.record import CallRecord, Disposition, Files, Latency, MediaStatistics, Parts, Service, Turn
 
 INFO = CallInfo("call-1", "1000", "200")
 
@@ -208,3 +209,37 @@ def test_the_quality_of_answered_calls_is_a_histogram_for_each_direction() -> No
     assert seen["voxtrunk_call_round_trip_seconds_sum", ()] == 0.09
     assert seen["voxtrunk_call_mos_bucket", (("direction", "received"), ("le", "4.02"))] == 0
     assert seen["voxtrunk_call_mos_bucket", (("direction", "sent"), ("le", "4.02"))] == 1
+
+
+def test_engines_that_succeed_one_another_are_told_apart_though_they_have_one_name() -> None:
+    def service(rung: int | None, outcome: ServiceOutcome) -> Service:
+        return Service(
+            kind=EngineKind.TTS,
+            engine="openai-speech",
+            generation=1,
+            outcome=outcome,
+            at=0,
+            first_ms=None,
+            total_ms=1,
+            rung=rung,
+        )
+
+    statuses = [
+        RungStatus("desk", EngineKind.TTS, 1, "openai-speech", CircuitState.OPEN, "connection refused"),
+        RungStatus("desk", EngineKind.TTS, 2, "openai-speech", CircuitState.CLOSED, ""),
+        RungStatus("desk", EngineKind.TTS, 3, "espeak-ng", CircuitState.HALF_OPEN, "not installed"),
+    ]
+    metrics = Metrics(list, dict, list, int, lambda: statuses)
+    metrics.answered(INFO, "desk")
+    asked = [service(1, ServiceOutcome.FAILED), service(2, ServiceOutcome.USED), service(None, ServiceOutcome.USED)]
+    metrics.turn(INFO, turn(500, Parts()).model_copy(update={"services": asked}))
+    seen = samples(metrics)
+
+    def labels(rung: str, engine: str = "openai-speech", **more: str) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted({"flavor": "desk", "kind": "tts", "rung": rung, "engine": engine, **more}.items()))
+
+    assert seen["voxtrunk_rung_requests_total", labels("1", outcome="failed")] == 1
+    assert seen["voxtrunk_rung_requests_total", labels("2", outcome="used")] == 1
+    assert sum(value for (name, _), value in seen.items() if name == "voxtrunk_rung_requests_total") == 2
+    circuits = [labels("1"), labels("2"), labels("3", "espeak-ng")]
+    assert [seen["voxtrunk_rung_circuit", one] for one in circuits] == [2, 0, 1]

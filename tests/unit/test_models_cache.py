@@ -193,7 +193,9 @@ def config_file(tmp_path: Path) -> Path:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / silero.MODEL.name).symlink_to(models_folder() / silero.MODEL.name)
     file = tmp_path / "voxtrunk.yml"
-    file.write_text("models: models\ndefault: local\n")
+    # A recogniser whose model is a folder of one's own: nothing of the hub.
+    stt = "stt: {engine: faster-whisper, model: ./whisper}"
+    file.write_text(f'models: models\nroutes: [{{number: "1", flavor: local, with: {{{stt}, turn_detector: null}}}}]\n')
     return file
 
 

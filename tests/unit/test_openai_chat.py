@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +28,7 @@ from connector.interfaces import (
     TokenUsage,
     Transfer,
 )
+from connector.pipeline.history import History
 from flavors.engines.openai_chat import ChatOptions, OpenAIChat, descriptor
 from tests.fakes.openai_server import Break, Delta, Failure, OpenAIServer, Pause, StreamError, tool_call
 
@@ -59,7 +62,8 @@ async def chat(server: OpenAIServer, **options: Any) -> AsyncIterator[OpenAIChat
 
 
 async def events(engine: OpenAIChat) -> list[ReplyEvent]:
-    return [event async for event in engine.reply(HISTORY)]
+    """What it says and asks for, without the signs that something comes."""
+    return [event async for event in engine.reply(HISTORY) if event != TextDelta("")]
 
 
 async def test_text_arrives_piece_by_piece(server: OpenAIServer) -> None:
@@ -176,6 +180,54 @@ async def test_tools_are_offered_with_strict_schemas(server: OpenAIServer) -> No
     assert "pbx.example" not in str(functions), "the model needs names, not addresses"
 
 
+async def test_a_service_that_knows_no_strict_tools_is_not_bothered_with_it(server: OpenAIServer) -> None:
+    async with chat(server, tools=["hang_up"], strict=False) as engine:
+        await events(engine)
+    assert "strict" not in server.requests[-1].json["tools"][0]["function"]
+
+
+async def test_a_request_begins_as_the_one_before_it_byte_for_byte(server: OpenAIServer) -> None:
+    """A server's prefix cache then holds all but what was said last: persona and tools first, then the conversation."""
+    history = History("You answer the phone. Be short.")
+    async with chat(server, tools=["hang_up", "transfer"], transfer_targets=TARGETS) as engine:
+        server.requests.clear()
+        history.add("", "Hello, this is the desk.")
+        for heard in ("When do you open?", "And on Saturday?", "Thank you."):
+            async for _ in engine.reply(history.asking(heard)):
+                pass
+            history.add(heard, "At nine.")
+        # A caller who goes on before the answer was heard: the turn grows, what is before it stays.
+        history.add("One more thing.", "")
+        async for _ in engine.reply(history.asking("Are you closed at noon?")):
+            pass
+    asked = [request.json for request in server.requests]
+    tools = {json.dumps(request["tools"]) for request in asked}
+    assert len(tools) == 1
+    texts = [json.dumps(request["messages"])[:-1] for request in asked]
+    assert texts[0].startswith('[{"role": "system", "content": "You answer the phone. Be short."}, ')
+    for before, after in pairwise(texts):
+        assert after.startswith(before)
+
+
+async def test_the_service_has_said_a_word_with_its_tools_before_the_first_caller(server: OpenAIServer) -> None:
+    """A word is enough: the rest is not generated."""
+    server.reply = ["Hi", Pause(), "there"]
+    engine = OpenAIChat(ChatOptions(base_url=server.base_url, model="test-model", tools=("hang_up",)))
+    await engine.start()
+    assert [request.path for request in server.requests] == ["/v1/models", "/v1/chat/completions"]
+    assert server.requests[-1].json["tools"][0]["function"]["name"] == "hang_up"
+    async with asyncio.timeout(5):
+        await server.disconnected.wait()
+    await engine.aclose()
+
+
+async def test_a_service_that_lists_the_model_and_cannot_speak_is_not_ready(server: OpenAIServer) -> None:
+    server.reply = [StreamError("CUDA out of memory")]
+    engine = OpenAIChat(ChatOptions(base_url=server.base_url, model="test-model"))
+    with pytest.raises(EngineError, match="CUDA out of memory"):
+        await engine.start()
+
+
 async def test_a_call_in_fragments_is_put_together_and_comes_after_the_text(server: OpenAIServer) -> None:
     server.reply = [
         "Goodbye.",
@@ -185,6 +237,15 @@ async def test_a_call_in_fragments_is_put_together_and_comes_after_the_text(serv
     ]
     async with chat(server, tools=["hang_up"]) as engine:
         assert await events(engine) == [TextDelta("Goodbye."), HangUp()], "what was said is not said twice"
+
+
+async def test_a_call_in_the_making_shows_that_something_comes(server: OpenAIServer) -> None:
+    """Whoever waits for the first text must not take the model for dead."""
+    server.reply = [tool_call(0, "call_1", "hang_up", ""), Pause()]
+    async with chat(server, tools=["hang_up"]) as engine:
+        reply = engine.reply(HISTORY)
+        assert await anext(reply) == TextDelta("")
+        await reply.aclose()
 
 
 async def test_a_call_without_text_brings_its_parting_words(server: OpenAIServer) -> None:
@@ -240,7 +301,8 @@ def test_transfer_and_its_targets_need_each_other() -> None:
 async def test_nobody_at_the_address() -> None:
     async with OpenAIServer() as server:
         pass
-    with pytest.raises(EngineUnreachable, match=rf"openai-chat: no connection to {server.base_url}: \S"):
+    refused = rf"openai-chat: no connection to {server.base_url}: Connection refused$"
+    with pytest.raises(EngineUnreachable, match=refused):
         async with chat(server):
             pass
 

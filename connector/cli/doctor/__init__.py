@@ -15,6 +15,7 @@ from connector.app import SystemClock
 from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json, print_table
 from connector.cli.doctor.engines import check_engines, engines_in_use
 from connector.cli.doctor.findings import Finding, Verdict
+from connector.cli.doctor.gpu import check_gpu_box
 from connector.cli.doctor.machine import check_codecs, check_media, check_port, check_python, check_records
 from connector.cli.doctor.running import check_running
 from connector.cli.doctor.softswitch import check_softswitch
@@ -77,6 +78,7 @@ def _examine(file: Path, seconds: float) -> Iterator[Finding]:
 
 def _examine_engines(settings: Settings, seconds: float) -> list[Finding]:
     used = engines_in_use(settings, config.engine_descriptors())
+    findings = list(check_gpu_box(settings, used))
     names = ", ".join(engine.descriptor.name for engine in used)
     with console(stderr=True).status(f"starting {names}"):
-        return asyncio.run(check_engines(settings, used, seconds))
+        return findings + asyncio.run(check_engines(settings, used, seconds))
