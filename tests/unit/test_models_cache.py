@@ -194,8 +194,11 @@ def config_file(tmp_path: Path) -> Path:
     (tmp_path / "models" / silero.MODEL.name).symlink_to(models_folder() / silero.MODEL.name)
     file = tmp_path / "voxtrunk.yml"
     # A recogniser whose model is a folder of one's own: nothing of the hub.
-    stt = "stt: {engine: faster-whisper, model: ./whisper}"
-    file.write_text(f'models: models\nroutes: [{{number: "1", flavor: local, with: {{{stt}, turn_detector: null}}}}]\n')
+    engines = (
+        "vad: {engine: silero}, stt: {engine: faster-whisper, model: ./whisper}, tts: {engine: flite}, "
+        "llm: {engine: openai-chat, base_url: http://127.0.0.1:8000/v1, model: llama}"
+    )
+    file.write_text(f'models: models\nflavors: {{desk: {{{engines}}}}}\nroutes: [{{number: "1", flavor: desk}}]\n')
     return file
 
 
