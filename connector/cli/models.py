@@ -13,8 +13,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from connector import config
 from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json, print_table, settings_of
 from connector.config import hub, models_cache
-from connector.config.model import EngineChoice, Flavor, Settings
-from connector.interfaces import HubModel, ModelFile
+from connector.config.model import SPARED, EngineChoice, Flavor
+from connector.interfaces import EngineKind, HubModel, ModelFile
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Fetch the models that the flavors in use need.")
 
@@ -37,8 +37,8 @@ Named = Annotated[
 def fetch(file: ConfigFile = DEFAULT_CONFIG, named: Named = None, as_json: AsJson = False) -> None:
     """Fetch what is missing, proven by hash. What is there already is left alone, what broke off goes on.
 
-    Models of the hub: of the flavors that a number leads to. Files from PyPI: of every flavor; without a configuration
-    file, of those that come with voxtrunk.
+    Models of the hub, and turn detectors: of the flavors that a number leads to. Other files from PyPI: of every
+    flavor; without a configuration file, of those that come with voxtrunk.
     """
     folder, models = _needed(file, named or ())
     results = []
@@ -106,20 +106,17 @@ def _needed(file: Path, named: Sequence[str]) -> tuple[Path, tuple[Model, ...]]:
         return settings.models, tuple(map(hub.hub_model, named))
     descriptors = config.engine_descriptors()
     needed: list[Model] = []
-    for choice in _choices(_flavors(settings)):
+    for kind, choice in _rungs(settings.flavors.values()):
+        if kind not in SPARED:
+            needed += descriptors[choice.engine].models(choice.options)
+    for _, choice in _rungs(flavor for _, flavor in settings.answering):
         needed += descriptors[choice.engine].models(choice.options)
-    for choice in _choices(flavor for _, flavor in settings.answering):
         needed += descriptors[choice.engine].hub(choice.options)
     return settings.models, tuple(dict.fromkeys(needed))
 
 
-def _flavors(settings: Settings) -> Iterator[Flavor]:
-    yield from settings.flavors.values()
-    yield from (flavor for _, flavor in settings.answering)
-
-
-def _choices(flavors: Iterable[Flavor]) -> Iterator[EngineChoice]:
-    return (rung for flavor in flavors for _, rung in flavor.rungs)
+def _rungs(flavors: Iterable[Flavor]) -> Iterator[tuple[EngineKind, EngineChoice]]:
+    return (rung for flavor in flavors for rung in flavor.rungs)
 
 
 # --------------------------------------------------------------------------------------- progress
