@@ -1,26 +1,19 @@
-"""Whisper in this process, through faster-whisper and CTranslate2, tuned for short live utterances.
+"""Whisper on this machine, through faster-whisper and CTranslate2, tuned for short live utterances.
 
-faster-whisper's own `transcribe` always encodes 30 seconds. A caller's turn is a few: here the
-window is only as long as the utterance, with a floor, which makes the encoder several times
-faster. Decoding is greedy, at temperature 0, without timestamps and without earlier text: one
-utterance, one pass, no retries.
+All calls share one model: utterances that wait for it are recognised together, in windows no longer than they need.
 """
 
 from __future__ import annotations
 
-import math
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from connector.audio import Audio
-from connector.errors import EngineError, ModelMissing, PackageMissing
+from connector.errors import EngineError, PackageMissing
 from connector.interfaces import (
     EngineContext,
     EngineDescriptor,
@@ -30,31 +23,12 @@ from connector.interfaces import (
     Transcript,
     Worker,
 )
-from flavors.engines._resample import resample
+from flavors.engines._batches import Batches
+from flavors.engines._whisper_audio import MAX_SECONDS, RATE, audible, pieces, window_seconds
+from flavors.engines._whisper_hub import hub_model
+from flavors.engines._whisper_model import NAME, Question, Recognised, Recognition, batch_size, load
 
-if TYPE_CHECKING:
-    from faster_whisper import WhisperModel
-    from faster_whisper.feature_extractor import FeatureExtractor
-
-NAME = "faster-whisper"
-
-RATE = 16000
-MAX_SECONDS = 30.0
-"""What Whisper's encoder takes at most."""
-_STEP_SECONDS = 5.0
-"""Windows longer than the floor grow in these steps, so that few shapes occur."""
-_SEARCH_SECONDS = 5.0
-"""Where an utterance is too long for one window, it is cut at the quietest moment of the last so many seconds."""
-_QUIET_SECONDS = 0.1
-"""Length of that moment."""
-_MAX_TOKENS = 448
-"""Length of Whisper's decoder, prompt included; CTranslate2 gives the text at most half of it."""
-_TOKENS_AT_LEAST, _TOKENS_PER_SECOND = 16, 25
-"""More than any language needs; a loop ends sooner than at the decoder's length."""
-_MAX_COMPRESSION = 2.4
-"""Text that compresses better is a loop of the decoder (the threshold of Whisper's own code)."""
-
-Floats = NDArray[np.float32]
+__all__ = ["NAME", "FasterWhisper", "FasterWhisperOptions", "Question", "Recognition", "descriptor", "pieces"]
 
 
 class FasterWhisperOptions(EngineOptions):
@@ -70,7 +44,9 @@ class FasterWhisperOptions(EngineOptions):
     compute_type: str = "default"
     """CTranslate2's quantisation: int8 for CPUs, float16 for GPUs; default as the model was saved."""
     cpu_threads: Annotated[int, Field(ge=0, le=64)] = 0
-    """Threads of one recognition on a CPU; 0 for CTranslate2's default of 4."""
+    """Threads of one recognition on a CPU; 0 for 4, or as many as there are cores."""
+    max_batch: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Utterances of all calls that are recognised together, at most; None for 4 on a CPU, 32 on a GPU."""
     language: str | None = "en"
     """Whisper's code of the callers' language; None to detect it in each utterance, which misleads on short ones."""
     window_seconds: Annotated[float, Field(ge=2, le=MAX_SECONDS)] = 10.0
@@ -78,174 +54,92 @@ class FasterWhisperOptions(EngineOptions):
     hotwords: str = ""
     """Names and terms that callers use, separated by commas."""
     no_speech_probability: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """At or above it, and where the words are unlikely too, nothing was said: Whisper invents words for noise."""
+    """At or above it, and where the words are unlikely too, nothing was said: Whisper invents words for noise. Half of
+    it is enough for the words that it invents most, such as "Thank you."."""
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.37
     """Words below it are unlikely; geometric mean of the tokens' probabilities."""
 
 
 class FasterWhisper:
-    """Implements `SpeechToText` in a process of its own. One recognition runs at a time.
+    """Implements `SpeechToText` with one model in a process of its own, which answers batch after batch.
 
     CTranslate2 computes without the GIL, but the features before it and the tokens after it are made with it: in a
     thread, every hundredth tick of the connector came 20 ms too late while it recognised without pause, in a process
     0.5 ms (bench/isolation.py).
+
+    A caller's utterance is asked about again and again while it grows. Of the questions that wait, the newest of an
+    utterance goes first and the others last. Nothing of an earlier answer is kept for the next one: the encoder looks
+    at the whole utterance, so new sound changes all that it made of the old; and what could be kept, the features, take
+    less than 1 ms for 3 s of speech.
     """
 
     def __init__(self, options: FasterWhisperOptions, context: EngineContext) -> None:
         self._options = options
         self._context = context
         self._worker: Worker | None = None
+        self.batches = Batches[Question, Recognition](
+            NAME, self._recognise_batch, most=batch_size(options), kind=self._kind, overtakes=_grew_from
+        )
+        """The queue of all calls."""
 
     async def start(self) -> None:
         """Loads the model and warms it up. Raises `ModelMissing` or another `EngineError`."""
         self._worker = await self._context.host.start(
-            partial(_load, self._options, self._context.models), Placement.PROCESS, NAME
+            partial(load, self._options, self._context.models), Placement.PROCESS, NAME
         )
-        try:
-            await self.check()
-        except BaseException:
-            await self.aclose()
-            raise
 
     async def check(self) -> None:
-        """Recognises half a second of silence."""
-        await self.transcribe(Audio(np.zeros(RATE // 2, np.int16), RATE))
+        """Recognises half a second of noise."""
+        noise = np.random.default_rng(1).normal(0, 1000, RATE // 2).astype(np.int16)
+        await self.transcribe(Audio(noise, RATE))
 
     async def aclose(self) -> None:
-        """Frees the model."""
-        if self._worker:
-            await self._worker.aclose()
-            self._worker = None
+        """Frees the model; who still waits gets an `EngineError`."""
+        await self.batches.aclose()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.aclose()
 
     async def transcribe(self, utterance: Audio, phrases: Sequence[str] = ()) -> Transcript:
         """Recognises `utterance`. `phrases` are not used: as a prompt, whole sentences come back as what was heard."""
+        options = self._options
+        heard = [
+            await self.recognise(Question(piece, options.language, options.hotwords)) for piece in pieces(utterance)
+        ]
+        words = [recognition for recognition in heard if recognition.text]
+        return Transcript(
+            " ".join(recognition.text for recognition in words),
+            min((each.confidence for each in words or heard if each.confidence is not None), default=None),
+        )
+
+    async def recognise(self, question: Question) -> Recognition:
+        """Waits for its turn in a batch. Raises `EngineError`. Cancelling it leaves the queue."""
         if self._worker is None:
             raise EngineError(NAME, "not started")
-        return cast(Transcript, await self._worker.run(utterance))
+        if not audible(question.audio):
+            return Recognition("", question.language or self._options.language or "en")
+        return await self.batches.ask(question)
+
+    async def _recognise_batch(self, questions: Sequence[Question]) -> Sequence[Recognised]:
+        if self._worker is None:
+            raise EngineError(NAME, "not started")
+        recognised: Sequence[Recognised] = await self._worker.run(questions)
+        return recognised
+
+    def _kind(self, question: Question) -> tuple[float, str, float]:
+        """CTranslate2 decodes together what has one window, prompts of one length, and one temperature."""
+        window = window_seconds(question.audio.seconds, self._options.window_seconds)
+        return window, question.prompt, question.temperature
 
 
-def window_seconds(seconds: float, floor: float) -> float:
-    """The window for an utterance of up to `MAX_SECONDS`: the floor, or the next longer one that holds it."""
-    steps = max(0, math.ceil((seconds - floor) / _STEP_SECONDS))
-    return min(MAX_SECONDS, floor + steps * _STEP_SECONDS)
+def _grew_from(newer: Question, older: Question) -> bool:
+    """Whether they are about one utterance, of which `newer` heard more: it begins as `older` does.
 
-
-def pieces(samples: Floats) -> Iterator[Floats]:
-    """Cuts `samples`, shape (n,) at 16 kHz, into stretches of at most 30 s, where it is quiet."""
-    longest, quiet = int(MAX_SECONDS * RATE), int(_QUIET_SECONDS * RATE)
-    while len(samples) > longest:
-        start = longest - int(_SEARCH_SECONDS * RATE)
-        moments = samples[start:longest].reshape(-1, quiet)
-        cut = start + int(np.argmin(np.square(moments).sum(axis=1))) * quiet + quiet // 2
-        yield samples[:cut]
-        samples = samples[cut:]
-    yield samples
-
-
-def log_mel(extractor: FeatureExtractor, samples: Floats, seconds: float) -> Floats:
-    """Whisper's features of `samples` in a window of `seconds`: shape (mels, 100 per second), float32.
-
-    As if `samples` were padded with zeros, which is how Whisper learnt; the padding alone is not computed.
+    The first half must do: silence, which is not what came next, may have been appended to the older one.
     """
-    frames = int(seconds * extractor.sampling_rate) // extractor.hop_length
-    # The last frames that the samples reach see the silence after them.
-    features = extractor(samples, padding=extractor.n_fft)[..., :frames]
-    # Silence is the floor of the logarithm, 1e-10, or of the dynamic range, 80 dB.
-    silence = max((-10 + 4) / 4, float(features.max()) - 8 / 4)
-    padding = ((0, 0), (0, frames - features.shape[-1]))
-    return np.pad(features, padding, constant_values=silence).astype(np.float32)
-
-
-class _Recogniser:
-    """The loaded model; lives in the worker."""
-
-    def __init__(self, model: WhisperModel, options: FasterWhisperOptions) -> None:
-        self._model = model
-        self._options = options
-
-    def __call__(self, utterance: Audio) -> Transcript:
-        samples = resample(utterance, RATE).astype(np.float32) / np.float32(32768)
-        try:
-            heard = [self._recognise(piece) for piece in pieces(samples) if len(piece)]
-        except (RuntimeError, ValueError) as error:
-            raise EngineError(NAME, f"recognition failed: {error}") from error
-        words = [transcript for transcript in heard if transcript.text]
-        return Transcript(
-            " ".join(transcript.text for transcript in words),
-            min((transcript.confidence or 0.0 for transcript in words or heard), default=None),
-        )
-
-    def _recognise(self, samples: Floats) -> Transcript:
-        from faster_whisper.tokenizer import Tokenizer
-
-        options, whisper = self._options, self._model.model
-        seconds = len(samples) / RATE
-        window = window_seconds(seconds, options.window_seconds)
-        encoded = self._model.encode(log_mel(self._model.feature_extractor, samples, window))
-        language = options.language
-        if language is None and whisper.is_multilingual:
-            language = whisper.detect_language(encoded)[0][0][0].strip("<|>")
-        tokenizer = Tokenizer(self._model.hf_tokenizer, whisper.is_multilingual, "transcribe", language)
-        prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True, hotwords=options.hotwords or None)
-        tokens = min(_MAX_TOKENS // 2, _TOKENS_AT_LEAST + int(seconds * _TOKENS_PER_SECOND))
-        result = whisper.generate(
-            encoded,
-            [prompt],
-            beam_size=1,
-            # CTranslate2 takes half of it, and what the prompt leaves of it, whichever is less.
-            max_length=min(_MAX_TOKENS, max(2 * tokens, tokens + len(prompt))),
-            return_scores=True,
-            return_no_speech_prob=True,
-        )[0]
-        text = tokenizer.decode(result.sequences_ids[0]).strip()
-        confidence = min(1.0, math.exp(result.scores[0]))
-        silent = result.no_speech_prob >= options.no_speech_probability and confidence < options.min_confidence
-        return Transcript("" if silent or _is_loop(text) else text, confidence)
-
-
-def _is_loop(text: str) -> bool:
-    encoded = text.encode()
-    return bool(encoded) and len(encoded) / len(zlib.compress(encoded)) > _MAX_COMPRESSION
-
-
-def _load(options: FasterWhisperOptions, models: Path) -> Callable[[Audio], Transcript]:
-    from faster_whisper import WhisperModel
-
-    folder = _find(options, models)
-    try:
-        model = WhisperModel(
-            folder, device=options.device, compute_type=options.compute_type, cpu_threads=options.cpu_threads
-        )
-    except (RuntimeError, ValueError, OSError) as error:
-        raise EngineError(NAME, f"{folder} cannot be loaded: {error}") from error
-    if options.language and options.language not in model.supported_languages:
-        known = ", ".join(sorted(model.supported_languages))
-        raise EngineError(NAME, f"{options.model} does not know the language {options.language!r}; it knows {known}")
-    return _Recogniser(model, options)
-
-
-def _find(options: FasterWhisperOptions, models: Path) -> str:
-    """The model's folder; raises `ModelMissing`."""
-    from faster_whisper import download_model
-
-    for folder in (Path(options.model).expanduser(), models / options.model):
-        if folder.is_dir():
-            missing = [name for name in ("model.bin", "config.json", "tokenizer.json") if not (folder / name).is_file()]
-            if missing:
-                raise ModelMissing(NAME, f"{folder} is not a Whisper model for CTranslate2: no {', '.join(missing)}")
-            return str(folder)
-    try:
-        return str(download_model(options.model, local_files_only=not options.download))
-    except ValueError as error:
-        raise ModelMissing(NAME, f"{options.model} is neither a folder nor a model: {error}") from error
-    except OSError as error:
-        if options.download:
-            raise ModelMissing(NAME, f"{options.model} could not be fetched from the hub: {error}") from error
-        raise ModelMissing(
-            NAME,
-            f"the model {options.model} is neither a folder nor in the cache of the Hugging Face hub: "
-            "set `download: true` to fetch it at start, or name a folder",
-        ) from error
+    now, then = newer.audio.samples, older.audio.samples
+    half = len(then) // 2
+    return newer.audio.rate == older.audio.rate and len(now) > len(then) and np.array_equal(now[:half], then[:half])
 
 
 def _make(options: FasterWhisperOptions, context: EngineContext) -> FasterWhisper:
@@ -263,5 +157,8 @@ descriptor = EngineDescriptor(
     options=FasterWhisperOptions,
     extra="faster-whisper",
     load=_make,
+    hub=lambda options: [model] if (model := hub_model(options.model)) is not None else [],
+    downloads=lambda options: options.download,
+    device=lambda options: options.device,
     language=lambda options: options.language or "",
 )

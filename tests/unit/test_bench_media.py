@@ -350,7 +350,7 @@ async def test_the_built_checkpoint_takes_as_many_steps_as_speech_does(
     assert isinstance(engine, SpeechToText)
     try:
         await engine.start()
-        heard = await engine.transcribe(Sound(np.zeros(RATE, np.int16), RATE))
+        heard = await engine.transcribe(Sound(np.full(RATE, 1000, np.int16), RATE))
     finally:
         await engine.aclose()
         await host.aclose()

@@ -44,8 +44,8 @@ SCALE = 0.01
 """Of the layers' weights: little enough that the position encodings prevail."""
 
 
-def build(folder: Path, size: Size = BASE) -> Path:
-    """Writes the checkpoint (150 MB) and returns `folder`. Needs the extra faster-whisper."""
+def build(folder: Path, size: Size = BASE, reply_tokens: int = REPLY_TOKENS) -> Path:
+    """Writes the checkpoint (150 MB for `BASE`) and returns `folder`. Needs the extra faster-whisper."""
     import ctranslate2
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -60,7 +60,7 @@ def build(folder: Path, size: Size = BASE) -> Path:
 
     random, width = np.random.default_rng(1), size.width
     outputs = random.choice(np.array([-1, 1], np.float32), (len(ids), width))
-    said = [*random.integers(0, TEXT_TOKENS, REPLY_TOKENS), ids["<|endoftext|>"]]
+    said = [*random.integers(0, TEXT_TOKENS, reply_tokens), ids["<|endoftext|>"]]
     positions = random.normal(0, SCALE, (CONTEXT, width))
     positions[PROMPT_TOKENS - 1 : PROMPT_TOKENS - 1 + len(said)] = outputs[said]
 
