@@ -1,0 +1,125 @@
+"""Speech tokens: upstream's, and each stream's own, whoever else speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import micro
+from tests.micro import torch
+
+GREEDY = 1e-4
+"""So low a temperature draws the likeliest token."""
+TEXT = "We open at nine on Saturday."
+
+
+def make_stepper(kind: str) -> tuple[Any, Any]:
+    """A stepper, and the prefix of the built-in voice."""
+    from chatterbox_service.tokens import Stepper
+
+    model = micro.model(kind)
+    stepper = Stepper(model.t3, model.kind.sampling)
+    return stepper, stepper.prefix(model.t3_conditioning(model.builtin, None))
+
+
+def make_stream(kind: str, prefix: Any, text: str = TEXT, seed: int = 0, **fields: Any) -> Any:
+    from chatterbox_service.tokens import TokenStream
+
+    settings = {"temperature": 0.8, "minimum": 40, "maximum": 40, "repeats": 1000} | fields
+    text_tokens = micro.model(kind).text_tokens(text, None)
+    return TokenStream(text_tokens, prefix, np.random.default_rng(seed), **settings)
+
+
+@pytest.fixture
+def never_stops() -> Iterator[None]:
+    """The micro Turbo would rather stop than speak."""
+    bias = micro.model("turbo").t3.speech_head.bias
+    kept = bias.detach().clone()
+    with torch.no_grad():
+        bias[6562] = -100
+    yield
+    with torch.no_grad():
+        bias.copy_(kept)
+
+
+@pytest.mark.usefixtures("never_stops")
+@pytest.mark.parametrize("kind", ["turbo", "standard"])
+def test_the_likeliest_tokens_are_upstreams(kind: str) -> None:
+    stepper, prefix = make_stepper(kind)
+    stream = make_stream(kind, prefix, temperature=GREEDY, minimum=0, maximum=24)
+    stepper.join([stream])
+    while stepper.streams:
+        stepper.step()
+    t3, builtin = micro.model(kind).t3, micro.model(kind).builtin
+    conditioning = micro.model(kind).t3_conditioning(builtin, None)
+    text = stream.text[None].long()
+    if kind == "turbo":
+        theirs = t3.inference_turbo(conditioning, text, temperature=GREEDY, max_gen_len=23)[0]
+    else:
+        theirs = t3.inference(
+            t3_cond=conditioning, text_tokens=torch.cat([text, text]), temperature=GREEDY, max_new_tokens=24, top_p=1.0
+        )[0]
+    heard = [token for token in theirs.tolist() if token < 6561]
+    assert stream.tokens == heard[: len(stream.tokens)]
+    assert len(stream.tokens) >= 20
+
+
+@pytest.mark.parametrize("kind", ["turbo", "standard"])
+def test_a_streams_tokens_do_not_depend_on_who_joins_and_leaves(kind: str) -> None:
+    stepper, prefix = make_stepper(kind)
+    alone = make_stream(kind, prefix, seed=7)
+    stepper.join([alone])
+    while stepper.streams:
+        stepper.step()
+
+    first = make_stream(kind, prefix, "Somebody who spoke before, and at some length.", seed=1)
+    watched, last = make_stream(kind, prefix, seed=7), make_stream(kind, prefix, "Last.", seed=2)
+    stepper.join([first])
+    for _ in range(5):
+        stepper.step()
+    stepper.join([watched, make_stream(kind, prefix, "Somebody else, at the same time.", seed=3)])
+    for step in range(60):
+        if step == 4:
+            stepper.join([last])
+        if step == 9:
+            stepper.leave(first)
+        stepper.step()
+    assert not stepper.streams
+    assert watched.tokens == alone.tokens
+    assert len(alone.tokens) > 30
+
+
+def test_a_stream_that_left_can_leave_again() -> None:
+    stepper, prefix = make_stepper("turbo")
+    streams = [make_stream("turbo", prefix, seed=seed) for seed in range(3)]
+    stepper.join(streams)
+    stepper.leave(streams[0])
+    stepper.leave(streams[0])
+    assert list(map(id, stepper.streams)) == [id(streams[2]), id(streams[1])]
+
+
+def test_a_text_is_neither_cut_short_nor_endless() -> None:
+    stepper, prefix = make_stepper("standard")
+    ends = make_stream("standard", prefix, minimum=4, maximum=500)
+    runs_away = make_stream("standard", prefix, minimum=10_000, maximum=60)
+    stepper.join([ends, runs_away])
+    while stepper.streams:
+        stepper.step()
+    assert ends.ended
+    assert not ends.ran_away
+    assert len(ends.tokens) <= 31
+    assert runs_away.ran_away
+    assert 31 < len(runs_away.tokens) <= 60
+
+
+def test_a_model_that_is_stuck_is_stopped() -> None:
+    stepper, prefix = make_stepper("turbo")
+    stuck = make_stream("turbo", prefix, minimum=500, maximum=500, repeats=1)
+    stepper.join([stuck])
+    while stepper.streams:
+        stepper.step()
+    assert stuck.ran_away
+    assert len(stuck.tokens) == 1
