@@ -1,5 +1,5 @@
 # The commands of a newcomer do their own set-up: make demo, make stack, make test.
-.PHONY: help demo stack test setup-demo setup-stack setup-test lint format check
+.PHONY: help demo stack test test-engines setup-demo setup-stack setup-test lint format check
 
 ARGS ?=
 CONFIG ?= opensips/sample.yml
@@ -9,6 +9,7 @@ help:
 	@echo "make demo    a caller dials 1000 and talks to the offline flavor    (ARGS='--seed 3 --json')"
 	@echo "make stack   OpenSIPS, rtpengine and a connector, here and without containers; call sip:1000@127.0.0.1"
 	@echo "make test    everything: style, types, import rule, all tests       (ARGS='tests/unit -k jitter')"
+	@echo "make test-engines    vLLM, faster-whisper and Chatterbox, real, on the CPU, and a call through all three"
 	@echo "make lint    style, types and import rule only"
 	@echo "make format  put the style right"
 	@echo "make check   lint, and the tests that do not take long"
@@ -36,6 +37,9 @@ lint: setup-test
 
 test: lint
 	$(bin)/pytest $(ARGS)
+
+test-engines: setup-test
+	@scripts/test-engines $(ARGS)
 
 format: setup-test
 	$(bin)/ruff check --fix
