@@ -59,7 +59,7 @@ REPEAT_SECONDS = 0.3
 SOUND_SECONDS = 0.2
 """Silence after which the audio model is asked whether the caller has finished; later it says too often that he has."""
 
-ECHO_SECONDS = 0.1
+COMPARED_SECONDS = 0.1
 """What is heard over the voice is compared with it over so long a time at least."""
 
 BACK_SECONDS = 0.5
@@ -426,6 +426,7 @@ class Cascade:
         self._yield_to_speech(at)
 
     def _yield_to_speech(self, at: float) -> None:
+        """Makes it pause where that is certain by what was heard until media time `at`."""
         heard, exchange = self._endpointing, self._exchange
         if exchange is None or not certain(self._strange, echoing=self._own_voice.returns):
             return
@@ -441,7 +442,7 @@ class Cascade:
             return False
         # A paused voice returns no echo for long, and what is faint may be the closure of the caller's next consonant.
         faint = heard.faint and self._machine.turn is not Turn.YIELDING
-        echo = faint or self._own_voice.echo(max(ECHO_SECONDS, heard.voiced, heard.loud)).is_echo
+        echo = faint or self._own_voice.echo(max(COMPARED_SECONDS, heard.voiced, heard.loud)).is_echo
         if echo:
             heard.discount()
         return echo

@@ -166,6 +166,7 @@ class Responder:
         first = waiting[0]
         if first is None:
             return None
+        # Nothing is alike where the first itself is marked up.
         alike = takewhile(lambda piece: piece is not None and _together(first, piece), waiting)
         text, count = join([piece.text for piece in alike if piece is not None] or [first.text], self._lead(exchange))
         for _ in range(count):

@@ -19,7 +19,7 @@ VOICED_SECONDS = 0.06
 CERTAIN, CERTAIN_ON_ECHOING_LINE = 2, 5
 """So many frames in a row must be found not to be our own voice that came back before it pauses: on a line that does
 return it, reverberation is often not recognised as that."""
-ECHO_SECONDS = 0.2
+ECHO_SPEECH = 0.2
 """On such a line a sound of less speech than this ..."""
 ECHO_OVER_SECONDS = 0.1
 """... that is over so long after the voice has paused was the end of its echo."""
@@ -56,8 +56,8 @@ def certain(frames: int, *, echoing: bool) -> bool:
 
 
 def was_echo(voiced: float, faint_for: float) -> bool:
-    """Whether what made the voice pause, on a line that returns it, ended with it: see `ECHO_SECONDS`."""
-    return voiced < ECHO_SECONDS and faint_for >= ECHO_OVER_SECONDS
+    """Whether what made the voice pause, on a line that returns it, ended with it: see `ECHO_SPEECH`."""
+    return voiced < ECHO_SPEECH and faint_for >= ECHO_OVER_SECONDS
 
 
 def goes_on(quiet: float, silence: float, settings: TurnSettings) -> bool:

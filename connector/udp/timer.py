@@ -75,7 +75,7 @@ class _Expiry(asyncio.Future[None]):
         self._resume, self._context = fn, context
 
     def expire(self) -> None:
-        """The time has come."""
+        """The time has come. Called by the event loop, so that no other task is running."""
         if self.done():
             return
         self.set_result(None)
