@@ -24,7 +24,8 @@ from time import perf_counter, process_time
 from typing import Any
 
 SERVICE = Path(__file__).parents[2] / "flavors/services/chatterbox"
-sys.path.insert(0, str(SERVICE))  # It is a project of its own, and need not be installed to be measured; so what imports it comes after (E402).
+# It is a project of its own, and need not be installed to be measured: what imports it comes after this line (E402).
+sys.path.insert(0, str(SERVICE))
 
 import torch  # noqa: E402
 from chatterbox_service.chatterbox import ChatterboxEngine  # noqa: E402

@@ -104,7 +104,7 @@ async def test_who_stops_listening_ends_the_generation_at_the_server(start: Star
         async for _ in events:
             break
     async with asyncio.timeout(30):
-        while (metrics := await asyncio.to_thread(vllm.metrics))["vllm:num_requests_running"]:  # noqa: ASYNC110 - by HTTP
+        while (metrics := await asyncio.to_thread(vllm.metrics))["vllm:num_requests_running"]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert metrics["vllm:generation_tokens_total"] - before["vllm:generation_tokens_total"] < 1000
 
