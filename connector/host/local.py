@@ -146,7 +146,7 @@ class _Remote:
         pipe, self._pipe = self._pipe, None
         if pipe is not None:
             pipe.close()
-        if process is not None:
+        if process is not None and process.pid is not None:
             process.kill()
             process.join()
             process.close()
