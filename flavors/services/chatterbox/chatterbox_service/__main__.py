@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 
-from chatterbox_service.app import serve
+from chatterbox_service.app import EngineLost, serve
 from chatterbox_service.engine import Engine
 from chatterbox_service.fetch import ModelUnavailable, model_folder
 from chatterbox_service.settings import Settings, parse
@@ -25,7 +25,7 @@ def main() -> None:
             sys.stdout.write(f"{model_folder(settings.model)}\n")
         else:
             asyncio.run(serve(settings, lambda: _open(settings)))
-    except (ModelUnavailable, OSError) as error:
+    except (ModelUnavailable, EngineLost, OSError) as error:
         sys.exit(f"chatterbox-service: {error}")
 
 
@@ -38,7 +38,11 @@ async def _open(settings: Settings) -> Engine:
     )
     try:
         engine: Engine = await chatterbox.open_engine(
-            settings.model, folder=folder, device=settings.device, capacity=settings.streams
+            settings.model,
+            folder=folder,
+            device=settings.device,
+            capacity=settings.streams,
+            attention=settings.attention,
         )
     except models.ModelError as error:
         raise ModelUnavailable(str(error)) from error

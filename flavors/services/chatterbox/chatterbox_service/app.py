@@ -19,6 +19,11 @@ log = logging.getLogger(__name__)
 
 STOPPING = "the service is being stopped"
 
+
+class EngineLost(Exception):
+    """The engine can never speak again; a new process may."""
+
+
 OpenEngine = Callable[[], Awaitable[Engine]]
 """Makes an engine that is warm and knows its capacity."""
 
@@ -68,7 +73,10 @@ class Server:
 
 
 async def serve(settings: Settings, open_engine: OpenEngine) -> None:
-    """Serves until SIGTERM or SIGINT; raises OSError where the port is taken, and what `open_engine` raises."""
+    """Serves until SIGTERM or SIGINT.
+
+    Raises OSError where the port is taken, what `open_engine` raises, and `EngineLost`.
+    """
     server = Server(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -84,7 +92,10 @@ async def serve(settings: Settings, open_engine: OpenEngine) -> None:
             await loading
             engine = server.service.engine
             log.info("ready model=%s device=%s capacity=%d", engine.model, engine.device, server.service.capacity)
-            await stopping
+            losing = asyncio.create_task(engine.lost())
+            await asyncio.wait({losing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                raise EngineLost(losing.result())
         log.info("stopping")
         stopping.cancel()
         loading.cancel()

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chatterbox_service.device import free_unused, out_of_memory
 from chatterbox_service.models import Model
 from chatterbox_service.tokens import SPEECH_TOKENS, TOKENS_PER_SECOND, Prefix, Stepper, TokenStream
-from chatterbox_service.vocoder import CELL, Job, Timbre, Vocoder
+from chatterbox_service.vocoder import CELL, MOST_FRAMES, Job, Timbre, Vocoder
 from chatterbox_service.watermark import Watermark
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,10 @@ MOST_STREAMS = 256
 _LOAD = 0.75
 """Share of the time that streams may take: the rest is for those that join, and for what else the machine does."""
 _STEPS = 4
+_LONGEST = 1024
+"""Positions of the cache that a stream may come to have: the voice, a text and 20 seconds of speech."""
+_MEMORY = 0.8
+"""Share of the free memory that the cache may take, while it grows beside the smaller one before it."""
 
 
 def measure(
@@ -28,9 +33,10 @@ def measure(
 ) -> int:
     """The most streams, up to `most`, that together take less than three quarters of real time; at least 1.
 
-    Twice as many at a time speak `text` until they take more, each with five seconds behind it and chunks of one.
-    Warms everything up on the way.
+    Twice as many at a time speak `text` until they take more, each with five seconds behind it and chunks of one. On a
+    GPU no more than it has memory for. Warms everything up on the way.
     """
+    most = min(most, _room(stepper))
     marking = _watermark_load(model)
     capacity, before = 1, (0, 0.0)
     _load(stepper, vocoder, prefix, timbre, text, 1)  # The first time is always the slowest.
@@ -38,7 +44,9 @@ def measure(
     while streams <= most:
         try:
             load = _load(stepper, vocoder, prefix, timbre, text, streams)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             stepper.clear()
             log.info("measured streams=%d: not enough memory", streams)
             break
@@ -52,7 +60,16 @@ def measure(
             break
         capacity, before = streams, (streams, load)
         streams *= 2
+    free_unused(stepper.device)
     return max(1, min(capacity, int(_LOAD / marking)))
+
+
+def _room(stepper: Stepper) -> int:
+    """Streams that the device has memory for."""
+    if stepper.device.type != "cuda":
+        return MOST_STREAMS
+    free, _ = torch.cuda.mem_get_info(stepper.device)
+    return int(_MEMORY * free / (2 * _LONGEST * stepper.position_bytes))
 
 
 def _load(stepper: Stepper, vocoder: Vocoder, prefix: Prefix, timbre: Timbre, text: Tensor, streams: int) -> float:
@@ -70,8 +87,14 @@ def _load(stepper: Stepper, vocoder: Vocoder, prefix: Prefix, timbre: Timbre, te
     spoken = 5 * TOKENS_PER_SECOND
     for voice in voices:
         voice.tokens = random.integers(SPEECH_TOKENS, size=spoken + 2 * CELL).tolist()
-    vocoder.render([Job(voice, spoken, last=False) for voice in voices])
-    chunk = _seconds(stepper, lambda: vocoder.render([Job(voice, spoken + CELL, last=False) for voice in voices]))
+    portion = max(1, MOST_FRAMES // Job(voices[0], spoken + CELL, last=False).frames)
+
+    def render(upto: int) -> None:
+        for first in range(0, streams, portion):
+            vocoder.render([Job(voice, upto, last=False) for voice in voices[first : first + portion]])
+
+    render(spoken)
+    chunk = _seconds(stepper, lambda: render(spoken + CELL))
     return TOKENS_PER_SECOND * step + chunk * TOKENS_PER_SECOND / CELL
 
 

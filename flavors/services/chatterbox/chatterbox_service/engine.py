@@ -32,6 +32,14 @@ class UnknownLanguage(SpeechError):
     """A language that the model does not speak; the message lists those that it does."""
 
 
+class NothingToSay(SpeechError):
+    """A text without a letter or a digit."""
+
+
+class EngineFailed(SpeechError):
+    """The engine could not do what is right to ask of it, such as where memory has run out."""
+
+
 class Busy(SpeechError):
     """As many streams are spoken as stay faster than real time.
 
@@ -105,20 +113,25 @@ class Engine(Protocol):
         Closing the generator frees the stream's place at the engine's next step. How far the engine runs ahead of
         real time is its own affair: a consumer that waits holds up nobody else.
 
-        Raises, before the first chunk, `Busy`, `UnknownVoice`, `UnknownLanguage` or `SpeechError`; after it,
-        `SpeechError` where the engine failed.
+        Raises, before the first chunk, `Busy`, `UnknownVoice`, `UnknownLanguage`, `NothingToSay` or `SpeechError`;
+        after it, `SpeechError` where the engine failed.
         """
         ...
 
     async def clone(self, name: str, samples: Samples, rate: int) -> Voice:
         """Make and keep conditionals of a recording (mono, `rate` Hz, 5 s or more); an existing clone is replaced.
 
-        Raises `SpeechError` where the recording is too short or silent, or the name is that of a built-in voice.
+        Raises `SpeechError` where the recording is too short or silent, or the name is that of a built-in voice, and
+        `EngineFailed`; the voice of that name then is what it was.
         """
         ...
 
     async def forget(self, name: str) -> None:
         """Remove a clone. Raises `UnknownVoice`, or `SpeechError` where the voice is built in."""
+        ...
+
+    async def lost(self) -> str:
+        """Returns once it can never speak again, such as when its device failed, with why; "" where it was closed."""
         ...
 
     async def aclose(self) -> None:

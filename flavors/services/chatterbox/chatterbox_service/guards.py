@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chatterbox_service.engine import Samples, SpeechError
+from chatterbox_service.engine import NothingToSay, Samples
 from chatterbox_service.tokens import TOKENS_PER_SECOND
 
 _SHORTEST = 4
@@ -36,17 +36,17 @@ class Bounds:
 
 
 def bounds(text: str) -> Bounds:
-    """How long the text may take. Raises `SpeechError` where it has no word."""
+    """How long the text may take. Raises `NothingToSay` where it has neither letter nor digit."""
     letters = digits = syllables = 0
     for character in text:
-        if character.isdecimal():
-            digits += 1
-        elif character >= "\u1100" and character.isalpha():
+        if character >= "\u1100" and character.isalpha():
             syllables += 1
         elif character.isalpha():
             letters += 1
+        elif character.isnumeric():
+            digits += 1
     if not letters + digits + syllables:
-        raise SpeechError("the text has neither letter nor digit: there is nothing to say")
+        raise NothingToSay("the text has neither letter nor digit: there is nothing to say")
     spoken = _PER_LETTER * letters + _PER_DIGIT * digits + _PER_SYLLABLE * syllables
     return Bounds(_SHORTEST, min(spoken * 2 // 5, _LONGEST), min(_ALLOWANCE + spoken, _LONGEST))
 

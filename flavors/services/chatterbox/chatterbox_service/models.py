@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,9 @@ log = logging.getLogger(__name__)
 
 REFERENCE_SECONDS = 5.0
 """What a voice is cloned from must be longer."""
+
+_CANGJIE = "Cangjie5_TC.json"
+"""How Chinese characters are spelled, of the multilingual model's files."""
 
 
 class ModelError(Exception):
@@ -124,6 +130,11 @@ class Model:
         conds = upstream.conds
         self.builtin = None if conds is None else Conditionals(conds.t3, conds.gen)
         """The voice that came with the model, if any."""
+        self._unread = _unread(upstream.tokenizer) if kind.name == "multilingual" else {}
+        for language, lacking in self._unread.items():
+            log.warning("a language cannot be read language=%s lacking=%s", language, lacking)
+        if kind.name == "multilingual" and "ja" not in self._unread:
+            upstream.tokenizer.text_to_tokens("今日は", language_id="ja")  # Reads its dictionary at the first use.
 
     @classmethod
     def load(cls, kind: Kind, device: str, folder: Path | None) -> Model:
@@ -136,9 +147,15 @@ class Model:
         if folder is None:
             return cls(kind, upstream.from_pretrained(device))
         try:
-            return cls(kind, upstream.from_local(folder, device))
+            with _off_the_hub():
+                loaded = upstream.from_local(folder, device)
         except FileNotFoundError as error:
             raise ModelError(f"{folder} holds no {kind.name} model: {error}") from error
+        except OSError as error:  # spacy-pkuseg fetches a model of its own when it is first made.
+            raise ModelError(f"the {kind.name} model could not be loaded from {folder}: {error}") from error
+        if kind.name == "multilingual":
+            _read_cangjie(loaded.tokenizer, folder)
+        return cls(kind, loaded)
 
     def text_tokens(self, text: str, language: str | None) -> Tensor:
         """The text as the model reads it, [length]. Raises `UnknownLanguage`."""
@@ -151,6 +168,8 @@ class Model:
             if language not in languages:
                 known = ", ".join(sorted(languages))
                 raise UnknownLanguage(f"the model does not speak {language!r}; it speaks {known}")
+            if lacking := self._unread.get(language):
+                raise UnknownLanguage(f"{languages[language]} cannot be read on this machine: it lacks {lacking}")
             tokens = tokenizer.text_to_tokens(normalize(text), language_id=language)[0]
         else:
             tokens = tokenizer.text_to_tokens(normalize(text))[0]
@@ -218,6 +237,42 @@ def _upstream_class(kind: Kind) -> Any:
     return Upstream
 
 
+@contextmanager
+def _off_the_hub() -> Iterator[None]:
+    """Upstream asks the hub for a file that is in the folder, and where there is no way out asks for half a minute."""
+    from huggingface_hub import constants
+
+    kept, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = kept
+
+
+def _read_cangjie(tokenizer: Any, folder: Path) -> None:
+    """Upstream's tokenizer asks the hub for this file, wherever the others are."""
+    converter, file = tokenizer.cangjie_converter, folder / _CANGJIE
+    if converter.word2cj or not file.exists():
+        return
+    for entry in json.loads(file.read_text(encoding="utf-8")):
+        word, code = entry.split("\t")[:2]
+        converter.word2cj[word] = code
+        converter.cj2word.setdefault(code, []).append(word)
+
+
+def _unread(tokenizer: Any) -> Mapping[str, str]:
+    """Languages whose script the multilingual model's tokenizer cannot read, and what it lacks for each.
+
+    Upstream takes such text as it is, and what it says then is no speech.
+    """
+    lacking = {}
+    if not tokenizer.cangjie_converter.word2cj:
+        lacking["zh"] = f"the model's file {_CANGJIE}"
+    if find_spec("pykakasi") is None:
+        lacking["ja"] = "the package pykakasi"
+    return lacking
+
+
 def _punctuation(kind: Kind) -> Callable[[str], str]:
     match kind.name:
         case "turbo":
@@ -226,4 +281,5 @@ def _punctuation(kind: Kind) -> Callable[[str], str]:
             from chatterbox.tts import punc_norm
         case _:
             from chatterbox.mtl_tts import punc_norm
-    return punc_norm
+    normalised: Callable[[str], str] = punc_norm
+    return normalised

@@ -1,7 +1,8 @@
 """One thread that speaks all streams: it decides, round by round, who is served next.
 
-A round either gives every stream its next speech token, or turns a chunk of some streams' tokens into audio. What the
-stream needs that would run dry first decides; all others that can use the same computation take part in it.
+A round either gives every stream its next speech token, or turns a chunk of some streams' tokens into audio: when a
+listener would soon run dry, or else not before there are no more tokens to come. All streams that can use the same
+computation take part in it, and the longer it can wait, the more these are.
 """
 
 from __future__ import annotations
@@ -9,27 +10,25 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import monotonic
 
 import numpy as np
 
+from chatterbox_service.device import free_unused, out_of_memory, unusable
 from chatterbox_service.engine import Samples, SpeechError
-from chatterbox_service.tokens import Stepper, TokenStream
-from chatterbox_service.vocoder import RATE, SEGMENT, Job, Vocoder, VocoderStream, last_boundary, next_boundary
+from chatterbox_service.tokens import TOKENS_PER_SECOND, Stepper, TokenStream
+from chatterbox_service.vocoder import MOST_FRAMES, RATE, SEGMENT, Job, Vocoder, VocoderStream
 
 log = logging.getLogger(__name__)
 
 FIRST_AUDIO_SECONDS = 0.2
-"""So long after its request a stream that has not been heard yet counts as running dry: until then others go first."""
+"""So long after its request a stream that has not been heard yet counts as dry: until then others are more urgent."""
 
-_LARGEST_CHUNK = SEGMENT
-_MARGIN = 0.6
-"""Share of a stream's lead within which its next chunk shall be ready."""
-_MOST_FRAMES = 4000
-"""Mel frames of all windows that are rendered in one go: bounds memory, and how long everybody else waits."""
+_LEAD_RENDERINGS, _LEAD_SECONDS = 2.0, 0.1
+"""A chunk is begun once its listener has only so many renderings' time, and so many seconds, to hear yet."""
 _SMOOTHING = 0.2
 _FINISHERS = 4
 """Threads that finish: they wait for the watermark's network most of the time."""
@@ -50,13 +49,11 @@ class Speech:
     closing: tuple[int, ...]
     finish: Finish
     deliver: Deliver
-    submitted: float = field(default_factory=monotonic)
+    submitted: float = 0.0
     heard_from: float | None = None
     """When its first audio was made."""
     made: float = 0.0
     """Seconds of audio."""
-    target: int = 0
-    """It is rendered once it has so many tokens."""
     cancelled: bool = False
     rendered: deque[tuple[Samples | SpeechError, bool]] = field(default_factory=deque)
     """Audio that is yet to be finished, or why there is none, and whether that is the last."""
@@ -80,17 +77,24 @@ class Speech:
 
 
 class Scheduler:
-    """Owns stepper and vocoder. `submit` and `cancel` are for any thread, as is `active`."""
+    """Owns stepper and vocoder. `submit`, `cancel`, `join` and `stop` are for any thread, as are the properties.
 
-    def __init__(self, stepper: Stepper, vocoder: Vocoder) -> None:
+    `now`: seconds of a monotonic clock.
+    """
+
+    def __init__(self, stepper: Stepper, vocoder: Vocoder, now: Callable[[], float] = monotonic) -> None:
         self._stepper = stepper
         self._vocoder = vocoder
+        self._now = now
         self._lock = threading.Condition()
         self._arrived: deque[Speech] = deque()
         self._speeches: list[Speech] = []
         self._stopping = False
+        self._lost = ""
         self._step_seconds = 0.0
         self._render_seconds = 0.0
+        self._render_share = 0.0
+        """Of a rendering, for each stream in it."""
         self._thread = threading.Thread(target=self._run, name="chatterbox", daemon=True)
         self._finishers = ThreadPoolExecutor(_FINISHERS, thread_name_prefix="chatterbox-finish")
 
@@ -106,10 +110,21 @@ class Scheduler:
             self._thread.join()
         self._finishers.shutdown()
 
+    def join(self) -> str:
+        """Wait until it ends: "" where it was stopped, else why it can never speak again."""
+        self._thread.join()
+        return self._lost
+
     @property
     def active(self) -> int:
         with self._lock:
             return sum(not speech.cancelled for speech in (*self._arrived, *self._speeches))
+
+    @property
+    def taken(self) -> int:
+        """Places in the batch: that of a stream that was cancelled is taken until the next round."""
+        with self._lock:
+            return len(self._speeches)
 
     @property
     def speeches(self) -> Sequence[Speech]:
@@ -120,7 +135,8 @@ class Scheduler:
     def submit(self, speech: Speech) -> None:
         with self._lock:
             if self._stopping:
-                raise SpeechError("the engine is being stopped")
+                raise SpeechError(self._lost or "the engine is being stopped")
+            speech.submitted = self._now()
             self._arrived.append(speech)
             self._lock.notify()
 
@@ -138,8 +154,31 @@ class Scheduler:
                 self._round()
             except Exception as error:  # The boundary between streams: the next ones shall be spoken.
                 log.exception("a round failed")
-                self._fail(SpeechError(f"the engine failed: {error}"))
-        self._fail(SpeechError("the engine is being stopped"))
+                self._recover(error)
+        self._lose([*self._arrived, *self._speeches], SpeechError(self._lost or "the engine is being stopped"))
+
+    def _recover(self, error: Exception) -> None:
+        """Give up as few streams as the error allows."""
+        with self._lock:
+            speeches = [*self._speeches]
+        if out_of_memory(error):
+            # Those that were to join have not been heard yet; where all have joined, the latest makes room.
+            least = [speech for speech in speeches if not speech.tokens.begun] or speeches[-1:]
+            self._lose(least, SpeechError(f"no room on the device: {error}"))
+            for speech in least:
+                self._stepper.leave(speech.tokens)
+            free_unused(self._stepper.device)
+            return
+        self._lose(speeches, SpeechError(f"the engine failed: {error}"))
+        lost = unusable(error)
+        try:
+            self._stepper.clear()
+        except RuntimeError:
+            log.exception("what the streams had cannot be freed")
+            lost = True
+        if lost:
+            with self._lock:
+                self._lost, self._stopping = f"the device failed: {error}", True
 
     def _waited(self) -> bool:
         """Returns when there is somebody to serve; False to stop."""
@@ -164,50 +203,76 @@ class Scheduler:
             self._end(speech, np.empty(0, np.float32))
         if not self._speeches:
             return
-        now = monotonic()
-        urgent = min(self._speeches, key=lambda speech: speech.dry_at)
-        if job := self._job(urgent, now):
-            self._render(urgent, job, now)
+        now = self._now()
+        if batch := self._due(now):
+            self._render(batch, now)
         else:
             self._step(now)
+
+    def _due(self, now: float) -> dict[Speech, Job]:
+        """What is to be rendered now, nothing where there is time for another token.
+
+        Once it cannot wait for one stream, others with a chunk take part whose windows are not much longer, the next
+        to run dry first.
+        """
+        jobs = {
+            speech: job
+            for speech in sorted(self._speeches, key=lambda speech: speech.dry_at)
+            if (job := speech.vocoder.job(speech.tokens.ended))
+        }
+        speaking = any(not speech.tokens.ended for speech in self._speeches)
+        if speaking and not any(self._cannot_wait(speech, job, now) for speech, job in jobs.items()):
+            return {}
+        batch: dict[Speech, Job] = {}
+        longest = frames = 0
+        for speech, job in jobs.items():
+            if batch and (job.frames > longest or frames + job.frames > MOST_FRAMES):
+                continue
+            longest = longest or 2 * job.frames
+            frames += job.frames
+            batch[speech] = job
+        return batch
+
+    def _cannot_wait(self, speech: Speech, job: Job, now: float) -> bool:
+        if speech.heard_from is None:
+            return True
+        soon = now + _LEAD_RENDERINGS * self._render_seconds + _LEAD_SECONDS
+        whole = speech.tokens.ended or job.upto - speech.vocoder.rendered >= self._least_chunk()
+        return whole and speech.dry_at < soon
+
+    def _least_chunk(self) -> float:
+        """Tokens of a chunk that lasts as long as it takes to make one for each stream.
+
+        A machine that makes smaller ones falls back, however fast it is: what a rendering costs by itself is paid too
+        often.
+        """
+        spare = 1 / TOKENS_PER_SECOND - self._step_seconds
+        if spare <= 0:
+            return SEGMENT
+        return min(SEGMENT, len(self._speeches) * self._render_share / spare)
 
     def _step(self, began: float) -> None:
         speaking = [speech for speech in self._speeches if not speech.tokens.ended]
         self._stepper.step()
         for speech in speaking:
             speech.take_tokens()
-        self._step_seconds = _smoothed(self._step_seconds, monotonic() - began)
+        self._step_seconds = _smoothed(self._step_seconds, self._now() - began)
 
-    def _job(self, speech: Speech, now: float) -> Job | None:
-        """What of a stream shall be rendered, if anything."""
-        ended = speech.tokens.ended
-        job = speech.vocoder.job(ended)
-        if job is None or ended or job.upto >= speech.target:
-            return job
-        # It has fewer tokens than was hoped for: better a small chunk in time.
-        lead = speech.dry_at - now
-        in_time = speech.heard_from is not None and self._render_seconds < lead < 2 * self._render_seconds
-        return job if in_time else None
-
-    def _render(self, urgent: Speech, job: Job, began: float) -> None:
-        """Render the most urgent stream, and others whose windows are not much longer, the next to run dry first."""
-        batch = {urgent: job}
-        longest = 2 * job.frames
-        frames = job.frames
-        for speech in sorted(self._speeches, key=lambda speech: speech.dry_at):
-            if speech is urgent or not (other := self._job(speech, began)) or other.frames > longest:
-                continue
-            if (frames := frames + other.frames) > _MOST_FRAMES:
-                break
-            batch[speech] = other
-        audio = self._vocoder.render(list(batch.values()))
-        now = monotonic()
+    def _render(self, batch: Mapping[Speech, Job], began: float) -> None:
+        try:
+            audio = self._vocoder.render([*batch.values()])
+        except RuntimeError as error:  # What it has begun cannot be taken back.
+            self._lose([*batch], SpeechError(f"the engine failed: {error}"))
+            for speech in batch:
+                self._stepper.leave(speech.tokens)
+            raise
+        now = self._now()
         self._render_seconds = _smoothed(self._render_seconds, now - began)
+        self._render_share = _smoothed(self._render_share, (now - began) / len(batch))
         for (speech, job), samples in zip(batch.items(), audio, strict=True):
             if speech.heard_from is None:
                 speech.heard_from = now
             speech.made += len(samples) / RATE
-            speech.target = self._target(speech, now)
             if job.last:
                 self._end(speech, samples.numpy())
             else:
@@ -218,23 +283,12 @@ class Scheduler:
             self._speeches.remove(speech)
         self._hand_over(speech, samples, last=True)
 
-    def _target(self, speech: Speech, now: float) -> int:
-        """How far the next chunk shall reach: as far as the lead allows, for what is rendered at once costs less.
-
-        Where even the smallest chunk would be late, only large ones, for all, bring the machine back into real time.
-        """
-        rendered = speech.vocoder.rendered
-        time = _MARGIN * (speech.dry_at - now) - self._render_seconds
-        more = int(time / self._step_seconds) if time > 0 and self._step_seconds else _LARGEST_CHUNK
-        return max(next_boundary(rendered), last_boundary(rendered + min(more, _LARGEST_CHUNK)))
-
-    def _fail(self, error: SpeechError) -> None:
+    def _lose(self, speeches: Sequence[Speech], error: SpeechError) -> None:
+        """Tell those who listen why. Their places in the stepper are the caller's affair."""
         with self._lock:
-            lost = [*self._arrived, *self._speeches]
-            self._arrived.clear()
-            self._speeches = []
-        self._stepper.clear()
-        for speech in lost:
+            self._arrived = deque(speech for speech in self._arrived if speech not in speeches)
+            self._speeches = [speech for speech in self._speeches if speech not in speeches]
+        for speech in speeches:
             self._hand_over(speech, error, last=True)
 
     # --- the threads that finish

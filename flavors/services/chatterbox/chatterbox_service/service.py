@@ -14,6 +14,7 @@ from chatterbox_service.audio import Converter
 from chatterbox_service.engine import (
     Busy,
     Engine,
+    NothingToSay,
     Request,
     Samples,
     SpeechError,
@@ -124,8 +125,8 @@ class Service:
     async def speak(self, order: Order) -> AsyncGenerator[Samples, None]:
         """Speech at the order's rate and speed, as it is made; closing the generator ends it at once.
 
-        Raises `NotReady`, `Overloaded`, `UnknownVoice` and `UnknownLanguage` before the first chunk; `SpeechError`
-        at any time.
+        Raises `NotReady`, `Overloaded`, `UnknownVoice` and `UnknownLanguage` before the first chunk; `NothingToSay`
+        and `SpeechError` at any time.
         """
         began = self._now()
         outcome = Outcome.FAILED
@@ -146,7 +147,7 @@ class Service:
         except (Overloaded, NotReady, Busy):
             outcome = Outcome.REFUSED
             raise
-        except (UnknownVoice, UnknownLanguage):
+        except (UnknownVoice, UnknownLanguage, NothingToSay):
             outcome = Outcome.INVALID
             raise
         except (GeneratorExit, asyncio.CancelledError):
@@ -212,7 +213,8 @@ class Service:
     async def add_voice(self, name: str, recording: Recording, *, overwrite: bool) -> tuple[Voice, int]:
         """Clones the voice of a recording that was checked, and keeps it.
 
-        Raises `NotReady`, `VoiceExists`, `SpeechError` where the engine cannot, OSError where it cannot be written.
+        Raises `NotReady`, `VoiceExists`, `SpeechError` where the engine cannot, OSError where it cannot be written. A
+        voice that it was to replace then stays.
         """
         engine = self.engine
         async with self._changing_voices:
@@ -225,9 +227,17 @@ class Service:
             try:
                 await asyncio.to_thread(self._store.save, name, recording)
             except OSError:
-                await engine.forget(name)
+                await self._revert(engine, name)
                 raise
             return made, self._store.created(name)
+
+    async def _revert(self, engine: Engine, name: str) -> None:
+        """Makes the voice again what its file says, which is whole or not there."""
+        try:
+            kept = await asyncio.to_thread(self._store.read, name)
+            await engine.clone(name, kept.samples, kept.rate)
+        except (OSError, ValueError, SpeechError):
+            await engine.forget(name)
 
     async def remove_voice(self, name: str) -> None:
         """Raises `NotReady`, `UnknownVoice`, `SpeechError` where it came with the model, OSError."""

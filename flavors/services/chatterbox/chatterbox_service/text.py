@@ -23,9 +23,11 @@ _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:[^\W\d_]|\d{1,2}|Dr|Mr|Mrs|Ms|Prof|St|No|Nr|vs|etc|e\.g|i\.e|z\.B|bzw|ca)\.\s+$"
 )
 """A full stop after it ends no sentence: initials, ordinal numbers, titles."""
+_LONGEST_ABBREVIATION = len("(Prof. ")
 _ENDED = re.compile(rf"[.!?…:;,。！？，、；：-][{re.escape(_CLOSING)}]*$")
 
 _MARKUP: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"[ \t]+"), " "),  # First: over long runs of blanks, the others would take quadratic time.
     (re.compile(r"```[^\n`]{0,40}\n|```"), "\n\n"),
     (re.compile(r"</?(?:br|p|div|li|tr|h[1-6]|break)\b[^<>]*>", re.IGNORECASE), "\n\n"),
     (re.compile(r"</?[A-Za-z!?][^<>]*>"), ""),
@@ -45,6 +47,8 @@ _MARKUP: tuple[tuple[re.Pattern[str], str], ...] = (
 What stands in brackets stays: Chatterbox Turbo performs `[laugh]`, `[sigh]` and their like."""
 
 _SPOKEN_SYMBOLS = frozenset("+=<>±×÷°№")
+_IN_A_ROW = frozenset({"<super>", "<sub>", "<compat>"})
+"""Decompositions (Unicode Standard Annex 44) of numbers whose characters are read together: ¹⁰, ₁₂, ⅩⅣ."""
 _JOINERS = frozenset("\u200c\u200d")
 """Letters of Persian and of Indian scripts depend on them; between emoji they mean nothing."""
 _UNSPOKEN_MARKS = frozenset({0x20E3, *range(0xFE00, 0xFE10)})
@@ -58,7 +62,7 @@ def prepare(text: str, longest: int = LONGEST_PIECE) -> list[str]:
     """
     plain = html.unescape(_without_markup(unicodedata.normalize("NFC", text.replace("\r\n", "\n"))))
     sentences = []
-    for paragraph in re.split(r"\n\s*\n", _without_symbols(plain)):
+    for paragraph in re.split(r"\n\s*\n", _without_symbols(_with_plain_numbers(plain))):
         folded = " ".join(paragraph.split())
         if any(character.isalnum() for character in folded):
             sentences.append(folded if _ENDED.search(folded) else f"{folded}.")
@@ -69,6 +73,26 @@ def _without_markup(text: str) -> str:
     for pattern, spoken in _MARKUP:
         text = pattern.sub(spoken, text)
     return text
+
+
+def _with_plain_numbers(text: str) -> str:
+    """`text` with 1/2 for ½, 2 for ², 1 for ①, IV for Ⅳ: the model knows digits and letters alone.
+
+    What would run into a number before it is set apart: 2½ is 2 1/2.
+    """
+    kept: list[str] = []
+    before = " "
+    for character in text:
+        plain = character
+        if unicodedata.category(character) in ("No", "Nl"):
+            plain = unicodedata.normalize("NFKC", character)
+            kind = unicodedata.decomposition(character).partition(" ")[0]
+            in_a_row = kind in _IN_A_ROW and unicodedata.decomposition(before).startswith(kind)
+            if plain != character and before.isnumeric() and not in_a_row:
+                kept.append(" ")
+        kept.append(plain)
+        before = character
+    return "".join(kept).replace("\N{FRACTION SLASH}", "/")
 
 
 def _without_symbols(text: str) -> str:
@@ -100,13 +124,18 @@ def _pieces(text: str, longest: int) -> Iterator[str]:
         yield text
 
 
+def _abbreviated(text: str, end: int) -> bool:
+    """Whether the full stop and space that end there belong to an abbreviation."""
+    return _ABBREVIATION.search(text, max(0, end - _LONGEST_ABBREVIATION), end) is not None
+
+
 def _cut(text: str, aim: float) -> int:
     """Where to end a piece within `text`, whose last character is already too many: near `aim`, at the best place."""
     for boundary in (_SENTENCE_END, _CLAUSE_END, _SPACE):
         places = [
             match.end()
             for match in boundary.finditer(text)
-            if match.end() > aim / 3 and not _ABBREVIATION.search(text[: match.end()])
+            if match.end() > aim / 3 and not _abbreviated(text, match.end())
         ]
         if places:
             return min(places, key=lambda place: abs(place - aim))

@@ -81,6 +81,11 @@ class TokenStream:
     _last: int = -1
     _same: int = 0
 
+    @property
+    def begun(self) -> bool:
+        """Whether its text was read."""
+        return self._drawn > 0
+
     def _take(self, token: int, stop: int) -> None:
         self._same = self._same + 1 if token == self._last else 1
         self._last = token
@@ -177,6 +182,17 @@ class Stepper:
         """Those that have not ended."""
         return self._streams
 
+    @property
+    def position_bytes(self) -> int:
+        """What the cache takes for each position of a stream."""
+        backbone, size = self._backbone, int(self._t3.speech_emb.weight.element_size())
+        return backbone.layers * 2 * self._rows_each * backbone.heads * backbone.size * size
+
+    @property
+    def rows(self) -> int:
+        """Rows that the cache has room for, with guidance two for each stream; none where nobody speaks."""
+        return int(self._cache.shape[2])
+
     @torch.inference_mode()
     def prefix(self, conditioning: Any) -> Prefix:
         """Keys and values of a voice's conditioning (`T3Cond`), once for all texts in that voice."""
@@ -262,7 +278,8 @@ class Stepper:
         positions = -(-positions // _POSITIONS) * _POSITIONS
         had_rows, had_positions = self._cache.shape[2], self._cache.shape[4]
         if rows > had_rows or positions > had_positions:
-            grown = self._empty(max(rows, 2 * had_rows), max(positions, had_positions))
+            more_rows = had_rows if rows <= had_rows else max(rows, 2 * had_rows)
+            grown = self._empty(more_rows, max(positions, had_positions))
             grown[:, :, :had_rows, :, :had_positions] = self._cache
             self._cache = grown
         if len(self._seen) * self._rows_each < rows:
@@ -285,6 +302,8 @@ class Stepper:
             own = cache[:, :, i * each : (i + 1) * each, :, :begin]
             own.copy_(stream.prefix.keys_values[:, :, None].expand_as(own))
             stream._position = begin + embedded[i].shape[1]
+        # Whoever had these rows before: what is masked counts for nought, unless it was no number.
+        cache[:, :, :, :, begin + longest :].zero_()
         positions = begin + torch.arange(longest, device=device)
         visible = torch.arange(begin + longest, device=device) <= positions[:, None]
 
@@ -346,7 +365,8 @@ class Stepper:
         cumulative = logits.softmax(dim=1).cumsum(dim=1)
         uniform = torch.tensor([[stream.generator.random(dtype=np.float32)] for stream in streams], device=device)
         chosen = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
-        chosen = chosen.minimum(logits.isfinite().sum(dim=1, keepdim=True) - 1)  # Where rounding made it the whole.
+        # Where rounding made it the whole, and where nothing is a number: an index out of bounds costs the whole GPU.
+        chosen = chosen.minimum(logits.isfinite().sum(dim=1, keepdim=True) - 1).clamp_(min=0)
         drawn = order.gather(1, chosen)
         seen.scatter_(1, drawn, True)
         for stream, token in zip(streams, drawn[:, 0].tolist(), strict=True):

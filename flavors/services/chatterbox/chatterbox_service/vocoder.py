@@ -41,6 +41,9 @@ SEGMENT = 125
 SEGMENT_HISTORY = 50
 """The flow's window begins anew every 125 tokens (5 s), with 50 tokens before it: what a chunk costs is bounded."""
 
+MOST_FRAMES = 4000
+"""Frames of all windows that are rendered in one go: bounds memory, and how long everybody else waits."""
+
 HELD = 8
 """Frames held back at the end of a chunk, and faded."""
 
@@ -59,13 +62,6 @@ def last_boundary(tokens: int) -> int:
     if tokens >= SECOND_CELL:
         return tokens // CELL * CELL
     return FIRST_CELL if tokens >= FIRST_CELL else 0
-
-
-def next_boundary(tokens: int) -> int:
-    """The end of the cell in which the token of this index is."""
-    if tokens < FIRST_CELL:
-        return FIRST_CELL
-    return SECOND_CELL if tokens < SECOND_CELL else (tokens // CELL + 1) * CELL
 
 
 def _cells(tokens: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ SHORTEST_SECONDS = 5.0
 LONGEST_SECONDS = 60.0
 """Of a recording; the model hears the first ten or fifteen seconds of it."""
 LEAST_SPEECH_SECONDS = 3.0
-LOWEST_RATE = 16000
+LOWEST_RATE, HIGHEST_RATE = 16000, 192_000
 """Hz. The model hears speakers at 16 kHz; from less, such as telephone recordings, the voice is dull."""
 LOWEST_LEVEL = -40.0
 """dBFS of the louder parts. Below it, a good share of the voice is noise."""
@@ -70,8 +70,10 @@ def read_recording(file: bytes) -> Recording:
 
 def check(recording: Recording) -> None:
     """Raises `UnfitRecording` where the length, rate or level is not that of a good recording."""
-    if recording.rate < LOWEST_RATE:
-        raise UnfitRecording(f"the recording has {recording.rate} Hz; it should have {LOWEST_RATE} Hz or more")
+    if not LOWEST_RATE <= recording.rate <= HIGHEST_RATE:
+        raise UnfitRecording(
+            f"the recording has {recording.rate} Hz; it should have {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+        )
     if recording.seconds < SHORTEST_SECONDS:
         raise UnfitRecording(
             f"the recording lasts {recording.seconds:.1f} s; it should last {SHORTEST_SECONDS:g} s or more"
@@ -116,10 +118,14 @@ class VoiceStore:
             try:
                 if path.stem != voice_name(path.stem):
                     raise ValueError(f"its name should be {voice_name(path.stem)}.wav")
-                found[path.stem] = read_recording(path.read_bytes())
+                found[path.stem] = self.read(path.stem)
             except (OSError, ValueError) as error:
                 log.warning("voice left out: %s: %s", path, error)
         return found
+
+    def read(self, name: str) -> Recording:
+        """The recording of a voice; raises OSError, `audio.UnreadableAudio` and `UnfitRecording`."""
+        return read_recording(self._path(name).read_bytes())
 
     def save(self, name: str, recording: Recording) -> None:
         """Writes the file, all of it or nothing; raises OSError."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -14,9 +16,9 @@ _FADE = 0.02
 
 
 class Watermark:
-    """Marks one stream. `marker`: a `perth.WatermarkerBase`."""
+    """Marks one stream. `marker`: a `perth.WatermarkerBase`, which has no types."""
 
-    def __init__(self, marker: object, rate: int) -> None:
+    def __init__(self, marker: Any, rate: int) -> None:
         self._marker = marker
         self._rate = rate
         self._context = round(_CONTEXT * rate)
@@ -47,6 +49,6 @@ class Watermark:
         # Perth's spectrogram needs a window of 64 ms on either side.
         short = max(0, round(0.15 * self._rate) - len(plain))
         with torch.inference_mode():  # Perth would record gradients, and never forget them.
-            marked = self._marker.apply_watermark(np.pad(plain, (0, short)), sample_rate=self._rate)  # type: ignore[attr-defined]
+            marked = self._marker.apply_watermark(np.pad(plain, (0, short)), sample_rate=self._rate)
         marked = np.asarray(marked, np.float32)[: len(plain)]
         return np.concatenate([marked, plain[len(marked) :]])

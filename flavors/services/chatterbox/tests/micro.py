@@ -19,20 +19,16 @@ torch.set_num_threads(1)
 
 
 @cache
-def upstream(name: str) -> Any:
-    """The upstream object of `chatterbox-turbo` or `chatterbox` (the standard model)."""
+def model(kind: str) -> Any:
+    """`turbo`, `standard` or `multilingual`, as our engine loads it."""
+    from chatterbox_service.models import KINDS, Model
+
+    name = "chatterbox" if kind == "standard" else f"chatterbox-{kind}"
     folder = _module("store").folder(name)
     if not folder.is_dir():
         pytest.skip(f"there is no micro checkpoint {name}: made by `make test-engines`")
-    return _module("chatterbox").load(folder)
-
-
-@cache
-def model(kind: str) -> Any:
-    """`turbo` or `standard`, as our engine loads it."""
-    from chatterbox_service.models import KINDS, Model
-
-    return Model(KINDS[kind], upstream({"turbo": "chatterbox-turbo", "standard": "chatterbox"}[kind]))
+    _module("chatterbox").shrink()
+    return Model.load(KINDS[kind], "cpu", folder)
 
 
 @cache

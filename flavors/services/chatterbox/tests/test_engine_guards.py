@@ -7,8 +7,9 @@ import pytest
 
 pytest.importorskip("torch", reason="runs in the environment of Chatterbox: see `make test-engines`")
 
-from chatterbox_service.engine import SpeechError
+from chatterbox_service.engine import NothingToSay
 from chatterbox_service.guards import Tail, bounds
+from chatterbox_service.text import prepare
 
 RATE = 24000
 
@@ -29,8 +30,15 @@ def test_unhurried_speech_is_within_the_bounds(text: str, seconds: float) -> Non
 
 
 def test_what_no_one_can_say_is_refused() -> None:
-    with pytest.raises(SpeechError, match="nothing to say"):
+    with pytest.raises(NothingToSay, match="nothing to say"):
         bounds(" ... — !")
+
+
+@pytest.mark.parametrize("written", ["½", "x²", "①", "Ⅳ", "፩", "〇", "٣", "Yes. ½."])
+def test_whatever_number_is_left_of_a_text_can_be_said(written: str) -> None:
+    pieces = prepare(written)
+    assert pieces
+    assert all(bounds(piece).most > 0 for piece in pieces)
 
 
 def tone(seconds: float, level: float = 0.5) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ GREEDY = 1e-4
 TEXT = "We open at nine on Saturday."
 
 
-def make_stepper(kind: str) -> tuple[Any, Any]:
-    """A stepper, and the prefix of the built-in voice."""
+def make_stepper(kind: str, guidance: float | None = None) -> tuple[Any, Any]:
+    """A stepper, and the prefix of the built-in voice. `guidance`: its weight, where it is not the model's own."""
     from chatterbox_service.tokens import Stepper
 
     model = micro.model(kind)
-    stepper = Stepper(model.t3, model.kind.sampling)
+    usual = model.kind.sampling
+    stepper = Stepper(model.t3, usual if guidance is None else replace(usual, guidance=guidance))
     return stepper, stepper.prefix(model.t3_conditioning(model.builtin, None))
 
 
@@ -45,26 +47,56 @@ def never_stops() -> Iterator[None]:
         bias.copy_(kept)
 
 
-@pytest.mark.usefixtures("never_stops")
-@pytest.mark.parametrize("kind", ["turbo", "standard"])
-def test_the_likeliest_tokens_are_upstreams(kind: str) -> None:
-    stepper, prefix = make_stepper(kind)
+@pytest.fixture
+def unaligned() -> Iterator[None]:
+    """Upstream watches how the multilingual model's attention moves along the text, in layers that a micro model has
+    not; nor do we."""
+    sizes = micro.model("multilingual").t3.hp
+    kept, sizes.text_tokens_dict_size = sizes.text_tokens_dict_size, -1
+    yield
+    sizes.text_tokens_dict_size = kept
+
+
+@pytest.mark.usefixtures("never_stops", "unaligned")
+@pytest.mark.parametrize(
+    ("kind", "guidance"), [("turbo", 0.0), ("standard", 0.5), ("standard", 1.0), ("multilingual", 0.5)]
+)
+def test_the_likeliest_tokens_are_upstreams(kind: str, guidance: float) -> None:
+    stepper, prefix = make_stepper(kind, guidance)
     stream = make_stream(kind, prefix, temperature=GREEDY, minimum=0, maximum=24)
     stepper.join([stream])
+    assert stepper.rows == (2 if guidance else 1)
     while stepper.streams:
         stepper.step()
-    t3, builtin = micro.model(kind).t3, micro.model(kind).builtin
-    conditioning = micro.model(kind).t3_conditioning(builtin, None)
-    text = stream.text[None].long()
+    model = micro.model(kind)
+    t3, conditioning, text = model.t3, model.t3_conditioning(model.builtin, None), stream.text[None].long()
     if kind == "turbo":
         theirs = t3.inference_turbo(conditioning, text, temperature=GREEDY, max_gen_len=23)[0]
     else:
         theirs = t3.inference(
-            t3_cond=conditioning, text_tokens=torch.cat([text, text]), temperature=GREEDY, max_new_tokens=24, top_p=1.0
+            t3_cond=conditioning,
+            text_tokens=torch.cat([text, text]),
+            temperature=GREEDY,
+            max_new_tokens=24,
+            top_p=1.0,
+            repetition_penalty=model.kind.sampling.repetition_penalty,
+            cfg_weight=guidance,
         )[0]
     heard = [token for token in theirs.tolist() if token < 6561]
     assert stream.tokens == heard[: len(stream.tokens)]
-    assert len(stream.tokens) >= 20
+    assert len(stream.tokens) >= 15
+
+
+def test_guidance_decides_what_is_said() -> None:
+    said = []
+    for guidance in (0.0, 0.5, 2.0):
+        stepper, prefix = make_stepper("standard", guidance)
+        stream = make_stream("standard", prefix, minimum=0, maximum=24)
+        stepper.join([stream])
+        while stepper.streams:
+            stepper.step()
+        said.append(tuple(stream.tokens))
+    assert len(set(said)) == 3
 
 
 @pytest.mark.parametrize("kind", ["turbo", "standard"])

@@ -56,7 +56,7 @@ def crossfades(chunks: list[np.ndarray]) -> np.ndarray:
     return faded
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "multilingual"])
 @pytest.mark.parametrize("count", [14, 60])
 def test_chunks_are_the_whole_but_for_the_crossfades(kind: str, count: int) -> None:
     vocoder, timbre = make_vocoder(kind)
@@ -138,3 +138,18 @@ def test_with_full_attention_the_mel_is_upstreams(kind: str) -> None:
         meanflow=s3gen.meanflow,
     )
     torch.testing.assert_close(stream.mel, theirs[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_full_attention_a_chunk_is_made_of_what_is_known_then(kind: str) -> None:
+    vocoder, timbre = make_vocoder(kind, "full")
+    tokens = micro.speech_tokens(60)
+    whole, chunks = rendered_whole(vocoder, timbre, tokens), rendered_in_chunks(vocoder, timbre, tokens)
+    streamed = np.concatenate(chunks)
+    assert len(streamed) == len(whole)
+    # So streamed speech is not the whole's, as it is by cells; but it hangs together.
+    outside = (streamed - whole)[~crossfades(chunks)]
+    assert np.sqrt(np.mean(outside**2)) > 2e-3 * np.sqrt(np.mean(whole**2))
+    slopes = np.abs(np.diff(streamed))
+    ends = np.cumsum([len(chunk) for chunk in chunks])[:-1]
+    assert all(slopes[end - 3 : end + 3].max() <= np.abs(np.diff(whole)).max() for end in ends)

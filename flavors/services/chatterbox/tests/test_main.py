@@ -144,3 +144,12 @@ async def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals) -> 
             assert response.status == 200
         started.send_signal(number)
         assert await started.wait() == 0
+
+
+async def test_where_the_device_fails_the_process_ends_so_that_it_is_started_again(tmp_path: Path) -> None:
+    broken = "    engine = ToneEngine()\n    engine.fault.set_result('no GPU')\n    return engine"
+    failing = WITH_TONES.replace("    return ToneEngine()", broken)
+    async with process("-c", failing, folder=tmp_path) as started:
+        output, _ = await started.communicate()
+    assert started.returncode != 0
+    assert "EngineLost: no GPU" in output.decode()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 import pytest_asyncio
 
-from chatterbox_service.audio import decode, pcm16, wav_header
+from chatterbox_service.audio import decode
 from tests import micro
 from tests.conftest import Running, Serve
 from tests.fakes.engine import PATIENCE
+from tests.fakes.recordings import hum
 
 TEXT = "We open at nine on Saturday. Shall I put you through to somebody? " * 6
 """Long enough for several pieces, as the micro model falls silent when it likes."""
@@ -86,17 +88,35 @@ async def test_a_caller_who_goes_frees_his_place(running: Running, engine: Any) 
 
 
 async def test_a_cloned_voice_speaks_otherwise(running: Running) -> None:
-    time = np.arange(6 * 24000) / 24000
-    samples = (0.3 * np.sin(2 * np.pi * 150 * time) * (1 + np.sin(2 * np.pi * 3 * time)) / 2).astype(np.float32)
-    pcm = pcm16(samples)
     made = await running.openai.audio.voices.create(
-        name="Maria", audio_sample=("maria.wav", wav_header(24000, len(pcm)) + pcm), consent="cons_1"
+        name="Maria", audio_sample=("maria.wav", hum(hertz=150)), consent="cons_1"
     )
     cloned = await running.speak(TEXT, voice=made.id, seed=1)
     usual = await running.speak(TEXT, seed=1)
     assert len(cloned) > 0
     assert cloned != usual
     await running.openai.audio.voices.delete(made.id)
+
+
+async def test_a_sentence_is_spoken_to_its_end_though_its_voice_is_replaced_and_deleted(running: Running) -> None:
+    async def upload(hertz: float, **fields: str) -> int:
+        form = aiohttp.FormData({"name": "maria", **fields})
+        form.add_field("audio_sample", hum(hertz=hertz), filename="maria.wav")
+        async with running.http.post("/v1/voices", data=form) as response:
+            return response.status
+
+    sentences = {"text": TEXT[:260], "voice": "maria", "seed": 1}
+    assert await upload(150) == 201
+    undisturbed = await running.speak(**sentences)
+    async with running.request(**sentences) as response:
+        heard: bytes = await response.content.readexactly(100)
+        assert await upload(250) == 409
+        assert await upload(250, overwrite="true") == 201
+        await running.openai.audio.voices.delete("maria")
+        heard += await response.read()
+    assert len(heard) == len(undisturbed), "in the voice that it was begun in"
+    async with running.request(**sentences) as response:
+        assert response.status == 404
 
 
 async def test_readiness_tells_the_device_and_the_capacity(running: Running) -> None:

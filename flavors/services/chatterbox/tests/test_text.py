@@ -10,6 +10,9 @@ import pytest
 
 from chatterbox_service.text import LONGEST_PIECE, prepare
 
+LONG = 16_384
+"""Characters, of a text with which quadratic time shows."""
+
 
 @pytest.mark.parametrize(
     ("written", "spoken"),
@@ -37,6 +40,13 @@ from chatterbox_service.text import LONGEST_PIECE, prepare
         ("Cafe\u0301 \u200bopen\x07.", "Café open."),
         ("می\u200cخواهم", "می\u200cخواهم."),
         ("你好。", "你好。"),
+        ("½", "1/2."),
+        ("Take 2½ cups, or &frac34; of one.", "Take 2 1/2 cups, or 3/4 of one."),
+        ("Take 1⁄2.", "Take 1/2."),
+        ("5 m² are 10²³ of H₂O.", "5 m2 are 10 23 of H2O."),
+        ("① Wait ② Call ①②", "1 Wait 2 Call 1 2."),
+        ("Louis ⅩⅣ", "Louis XIV."),
+        ("二〇二四年", "二〇二四年."),
     ],
 )
 def test_what_is_spoken(written: str, spoken: str) -> None:
@@ -85,8 +95,30 @@ def test_any_text_makes_pieces_within_bounds() -> None:
             assert any(character.isalnum() for character in piece)
 
 
-@pytest.mark.parametrize("nasty", ["**x ", "`", "[", "<a ", "_x ", "|", "- ", "~~a", "***", "a. ", "((", "# "])
+NASTY = (
+    "**x ",
+    "`",
+    "[",
+    "<a ",
+    "_x ",
+    "|",
+    "- ",
+    "~~a",
+    "***",
+    "a. ",
+    "((",
+    "# ",
+    " ",
+    "\t",
+    "\n ",
+    " \t|",
+    "|-",
+    "½",
+)
+
+
+@pytest.mark.parametrize("nasty", NASTY)
 def test_hostile_markup_takes_no_long_time(nasty: str) -> None:
     began = time.process_time()
-    prepare((nasty * 4096)[:4096])
+    prepare((nasty * LONG)[:LONG] + "x")
     assert time.process_time() - began < 2

@@ -7,7 +7,17 @@ from collections.abc import AsyncGenerator, Mapping
 
 import numpy as np
 
-from chatterbox_service.engine import Busy, Request, Samples, SpeechError, UnknownLanguage, UnknownVoice, Voice
+from chatterbox_service.engine import (
+    Busy,
+    EngineFailed,
+    NothingToSay,
+    Request,
+    Samples,
+    SpeechError,
+    UnknownLanguage,
+    UnknownVoice,
+    Voice,
+)
 
 RATE = 24000
 CHUNK_SECONDS = 0.1
@@ -38,9 +48,15 @@ class ToneEngine:
         """Streams fail after so many chunks."""
         self.busy = 0
         """So many of the next requests find the engine busy."""
+        self.wordless: str | None = None
+        """A text in which it finds nothing to say."""
+        self.out_of_memory = False
+        """Whether cloning fails."""
         self.begun = asyncio.Condition()
         """Notified whenever a stream has begun or ended."""
         self.over = False
+        self.fault: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Why it is lost."""
 
     @property
     def voices(self) -> Mapping[str, Voice]:
@@ -66,6 +82,8 @@ class ToneEngine:
             raise UnknownVoice(f"no voice {request.voice}")
         if request.language not in LANGUAGES:
             raise UnknownLanguage(f"no language {request.language}")
+        if request.text == self.wordless:
+            raise NothingToSay("the text has neither letter nor digit")
         self.requests.append(request)
         await self._count(1)
         try:
@@ -90,6 +108,8 @@ class ToneEngine:
     async def clone(self, name: str, samples: Samples, rate: int) -> Voice:
         if name == "default":
             raise SpeechError("the voice default is built in")
+        if self.out_of_memory:
+            raise EngineFailed("out of memory")
         self.clones[name] = (samples, rate)
         return Voice(name, cloned=True)
 
@@ -100,5 +120,10 @@ class ToneEngine:
             raise UnknownVoice(f"no voice {name}; there are {', '.join(self.voices)}")
         del self.clones[name]
 
+    async def lost(self) -> str:
+        return await asyncio.shield(self.fault)
+
     async def aclose(self) -> None:
         self.over = True
+        if not self.fault.done():
+            self.fault.set_result("")
