@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
+from connector.api import access
 from connector.api.calls import CallList, CallService, HangUp, RecordingState, RecordList, RecordQuery, RunningCall
 from connector.api.openapi import document
 from connector.config.model import HttpSettings
@@ -20,9 +18,6 @@ from connector.record import CallRecord
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that need no token: a supervisor asks them. What `/readyz` says besides yes or no is for those who have it."""
-
-SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing (RFC 9110 section 9.2.1)."""
 
 NO_CALL = "no call has this Call-ID"
 
@@ -123,21 +118,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def application(service: Service, calls: CallService, token: SecretStr | None) -> web.Application:
-    """The routes. With `token`, all but `OPEN` want it as bearer token (RFC 6750 section 2.1).
-
-    Without one they are for this machine alone, and for no web page that is shown on it: a page can
-    have its own name resolve to 127.0.0.1, but not hide that name from `Host`. What changes something
-    is done for no page of another origin.
-    """
+    """The routes, all but `OPEN` for those whom `access` lets in."""
 
     def refusal(request: web.Request) -> web.Response | None:
-        if request.method not in SAFE and not same_origin(request):
-            return problem(403, "a web page of another origin asks")
-        if token is None and not by_address(request):
-            return problem(403, "ask 127.0.0.1 or localhost; names are answered where http.token is set")
-        if token is not None and not bears(request, token):
-            return problem(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
-        return None
+        refused = access.refusal(request, token, setting="http.token")
+        if refused is None:
+            return None
+        headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
+        return problem(refused.status, refused.message, headers)
 
     @web.middleware
     async def authorise(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -216,34 +204,6 @@ def application(service: Service, calls: CallService, token: SecretStr | None) -
 def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """An answer that says what is wrong."""
     return web.json_response({"error": message}, status=status, headers=headers)
-
-
-def same_origin(request: web.Request) -> bool:
-    """Whether no browser sent it, or one that shows a page of ours (Fetch Metadata; RFC 6454 section 7)."""
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        return False
-    origin = request.headers.get("Origin")
-    return origin is None or origin.partition("://")[2] == request.headers.get("Host")
-
-
-def bears(request: web.Request, token: SecretStr) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    # aiohttp hands on what is no UTF-8 as surrogates.
-    given_bytes = given.strip().encode("utf-8", "surrogateescape")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given_bytes, token.get_secret_value().encode())
-
-
-def by_address(request: web.Request) -> bool:
-    """Whether the request was sent to an address, or to localhost, and not to any other name."""
-    host = request.headers.get("Host")
-    if host is None:
-        return True  # no browser leaves it out
-    name = re.sub(r":[0-9]+$", "", host).strip("[]")
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return name.lower() == "localhost"
-    return True
 
 
 def _json(model: BaseModel, status: int = 200) -> web.Response:

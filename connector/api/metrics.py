@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from connector.call.engines import EngineStatus, RungStatus
-from connector.interfaces import CallInfo, ServiceUse
+from connector.interfaces import CallInfo, EngineKind, ServiceUse
 from connector.pipeline.circuit import CircuitState
 from connector.record import CallRecord, MediaStatistics, Turn
 
@@ -50,7 +50,7 @@ class Metrics:
 
     `flavors`: why a flavor cannot answer now, "" where it can, by name. `media`: counters of the calls in
     progress, asked for when Prometheus asks. `skipped`: 20 ms ticks that were never run. `rungs`: the engines of each
-    flavor in the order they are asked.
+    flavor in the order they are asked. `failed_batches`: of all calls' audio, that an engine failed to answer in time.
     """
 
     def __init__(
@@ -60,9 +60,10 @@ class Metrics:
         media: Callable[[], Iterable[Mapping[str, int]]],
         skipped: Callable[[], int],
         rungs: Callable[[], Iterable[RungStatus]] = tuple,
+        failed_batches: Callable[[], Mapping[tuple[str, EngineKind], int]] = dict,
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_ReadinessCollector(engines, flavors, rungs))
+        self._registry.register(_ReadinessCollector(engines, flavors, rungs, failed_batches))
         self._media = _MediaCollector(media, skipped)
         self._registry.register(self._media)
         self._active = Gauge("voxtrunk_calls_active", "Calls in progress", registry=self._registry)
@@ -260,10 +261,12 @@ class _ReadinessCollector(Collector):
         engines: Callable[[], Sequence[EngineStatus]],
         flavors: Callable[[], Mapping[str, str]],
         rungs: Callable[[], Iterable[RungStatus]],
+        failed_batches: Callable[[], Mapping[tuple[str, EngineKind], int]],
     ) -> None:
         self._engines = engines
         self._flavors = flavors
         self._rungs = rungs
+        self._failed_batches = failed_batches
 
     def collect(self) -> Iterable[Metric]:
         answering = GaugeMetricFamily("voxtrunk_flavor_ready", "1 where it can answer", labels=("flavor",))
@@ -295,3 +298,9 @@ class _ReadinessCollector(Collector):
         yield ready
         yield failures
         yield running
+        batches = CounterMetricFamily(
+            "voxtrunk_engine_failed_batches", "Batches of calls' audio not answered in time", labels=("engine", "kind")
+        )
+        for (engine, kind), failed in self._failed_batches().items():
+            batches.add_metric((engine, kind.value), failed)
+        yield batches

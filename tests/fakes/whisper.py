@@ -43,13 +43,14 @@ def build(
     no_speech: bool = False,
     unsure: bool = False,
     repeats: int = 1,
+    seconds: int = 30,
     size: Size = MICRO,
 ) -> Path:
     """Writes a checkpoint that recognises `text` (`repeats` times over) in everything, and returns `folder`.
 
     `multilingual`: like Whisper's models for all languages, else like those for English alone.
     `language`: the one that it detects. `no_speech`: it is sure that there is no speech.
-    `unsure`: each of its tokens is unlikely.
+    `unsure`: each of its tokens is unlikely. `seconds`: the longest window that its encoder takes.
     """
     width = size.width
     tokenizer = _tokenizer(multilingual, size.vocabulary)
@@ -72,7 +73,7 @@ def build(
     for convolution, channels in ((encoder.conv1, 80), (encoder.conv2, width)):
         convolution.weight = _array(random.normal(0, 0.05, (width, channels, 3)))
         convolution.bias = _array(np.zeros(width))
-    encoder.position_encodings.encodings = _array(random.normal(0, 0.05, (1500, width)))
+    encoder.position_encodings.encodings = _array(random.normal(0, 0.05, (50 * seconds, width)))
     decoder.embeddings.weight = _array(np.zeros((len(ids), width)))
     decoder.position_encodings.encodings = _array(positions)
     # Likelihood of a token: the wider the logits are apart, the surer.

@@ -99,6 +99,13 @@ def test_an_engine_used_with_several_options_is_ready_when_all_are() -> None:
     assert seen["voxtrunk_engine_failures_total", (("engine", "flite"), ("kind", "tts"))] == 3
 
 
+def test_batches_that_engines_failed_to_answer_are_counted() -> None:
+    failed = {("silero", EngineKind.VAD): 0, ("webrtc-apm", EngineKind.AUDIO): 2}
+    seen = samples(Metrics(list, dict, list, int, failed_batches=lambda: failed))
+    assert seen["voxtrunk_engine_failed_batches_total", (("engine", "silero"), ("kind", "vad"))] == 0
+    assert seen["voxtrunk_engine_failed_batches_total", (("engine", "webrtc-apm"), ("kind", "audio"))] == 2
+
+
 def test_requests_to_an_engine_are_counted_by_what_became_of_them() -> None:
     metrics = Metrics(list, dict, list, int)
     heard = ServiceUse(

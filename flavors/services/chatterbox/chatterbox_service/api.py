@@ -6,11 +6,8 @@ https://platform.openai.com/docs/api-reference/audio/createSpeech, with formats 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import logging
 import math
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,11 +15,23 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from chatterbox_service.access import refusal
 from chatterbox_service.admission import Overloaded
 from chatterbox_service.audio import UnreadableAudio, pcm16, wav_header
-from chatterbox_service.engine import Busy, Request, Samples, SpeechError, UnknownLanguage, UnknownVoice, Voice
+from chatterbox_service.engine import (
+    Busy,
+    EngineFailed,
+    NothingToSay,
+    Request,
+    Samples,
+    SpeechError,
+    UnknownLanguage,
+    UnknownVoice,
+    Voice,
+)
 from chatterbox_service.metrics import Outcome
 from chatterbox_service.service import LOADING_RETRY_SECONDS, NotReady, Order, Service, VoiceExists
 from chatterbox_service.text import prepare
@@ -32,8 +41,6 @@ log = logging.getLogger(__name__)
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that need no token: a supervisor asks them."""
-SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing (RFC 9110 section 9.2.1)."""
 
 LONGEST_INPUT = 4096
 """Characters; OpenAI's limit."""
@@ -103,20 +110,15 @@ def application(
     stall: float = 30.0,
     log_text: bool = False,
 ) -> web.Application:
-    """The routes. With `token`, all but `OPEN` want it as bearer token (RFC 6750 section 2.1).
+    """The routes, all but `OPEN` for those whom `access` lets in.
 
-    With neither a token nor `open_to_all` they are for this machine alone, and for no web page that is shown on
-    it: a page can have its own name resolve to 127.0.0.1, but not hide that name from `Host`. A client that takes
-    nothing for `stall` seconds has gone.
+    A client that takes nothing for `stall` seconds has gone.
     """
 
     def authorise(request: web.Request) -> None:
-        if request.method not in SAFE and not _same_origin(request):
-            raise ApiError(403, "a web page of another origin asks")
-        if token is not None and not _bears(request, token):
-            raise ApiError(401, "a bearer token is needed", code="invalid_api_key")
-        if token is None and not open_to_all and not _by_address(request):
-            raise ApiError(403, "ask 127.0.0.1 or localhost; names are answered where CHATTERBOX_TOKEN is set")
+        refused = refusal(request, token, setting="CHATTERBOX_TOKEN", open_to_all=open_to_all)
+        if refused is not None:
+            raise ApiError(refused.status, refused.message, code="invalid_api_key" if refused.status == 401 else None)
 
     @web.middleware
     async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -175,7 +177,7 @@ class _Routes:
 
     async def speech(self, request: web.Request) -> web.StreamResponse:
         try:
-            body = _validated(await _json_body(request))
+            body = _validated(await request.read())
             order = self._order(body, request.remote or "")
         except ApiError:
             self._service.metrics.ended(Outcome.INVALID)
@@ -198,6 +200,8 @@ class _Routes:
                 raise ApiError(404, str(error), "voice", "voice_not_found") from error
             except UnknownLanguage as error:
                 raise ApiError(400, str(error), "language", "language_not_found") from error
+            except NothingToSay as error:
+                raise ApiError(400, str(error), "input", "nothing_to_speak") from error
             except SpeechError as error:
                 raise ApiError(500, f"the text could not be spoken: {error}", code="speech_failed") from error
             response = web.StreamResponse(headers={"Content-Type": _content_type(body)})
@@ -243,6 +247,8 @@ class _Routes:
             recording = await asyncio.to_thread(lambda: read_recording(file.file.read()))
             overwrite = form.get("overwrite") in ("true", "1")
             voice, created = await self._service.add_voice(name, recording, overwrite=overwrite)
+        except EngineFailed as error:
+            raise ApiError(500, f"the voice could not be cloned: {error}", code="cloning_failed") from error
         except (UnreadableAudio, UnfitRecording, SpeechError) as error:
             raise ApiError(400, str(error), "audio_sample", "unfit_recording") from error
         except VoiceExists as error:
@@ -286,16 +292,9 @@ class _Routes:
         return Order(tuple(pieces), template, rate=body.sample_rate, speed=body.speed, client=client)
 
 
-async def _json_body(request: web.Request) -> Any:
+def _validated(body: bytes) -> SpeechBody:
     try:
-        return await request.json()
-    except (ValueError, LookupError) as error:
-        raise ApiError(400, f"the body is no JSON: {error}", code="invalid_json") from error
-
-
-def _validated(fields: Any) -> SpeechBody:
-    try:
-        return SpeechBody.model_validate(fields)
+        return SpeechBody.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
@@ -307,7 +306,8 @@ async def _form(request: web.Request) -> Mapping[str, str | bytes | bytearray | 
         raise ApiError(415, "send the recording as multipart/form-data, with the fields name and audio_sample")
     try:
         return await request.post()
-    except ValueError as error:
+    # ValueError: no form; the others: headers, encodings and character sets that aiohttp does not know.
+    except (ValueError, HttpProcessingError, RuntimeError, LookupError) as error:
         raise ApiError(400, f"the form is broken: {error}") from error
 
 
@@ -344,31 +344,3 @@ def _as_openai(request: web.Request, error: web.HTTPException) -> ApiError:
         case _:
             message = error.reason
     return ApiError(error.status, message)
-
-
-def _same_origin(request: web.Request) -> bool:
-    """Whether no browser sent it, or one that shows a page of ours (Fetch Metadata; RFC 6454 section 7)."""
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        return False
-    origin = request.headers.get("Origin")
-    return origin is None or origin.partition("://")[2] == request.headers.get("Host")
-
-
-def _bears(request: web.Request, token: SecretStr) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    # aiohttp hands on what is no UTF-8 as surrogates.
-    given_bytes = given.strip().encode("utf-8", "surrogateescape")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given_bytes, token.get_secret_value().encode())
-
-
-def _by_address(request: web.Request) -> bool:
-    """Whether the request was sent to an address, or to localhost, and not to any other name."""
-    host = request.headers.get("Host")
-    if host is None:
-        return True  # no browser leaves it out
-    name = re.sub(r":[0-9]+$", "", host).strip("[]")
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return name.lower() == "localhost"
-    return True

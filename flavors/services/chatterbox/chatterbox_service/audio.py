@@ -118,19 +118,22 @@ def decode(recording: bytes, longest: float) -> tuple[Samples, int]:
     pieces: list[NDArray[np.float32]] = []
     rate = seconds = 0.0
     try:
-        with av.open(io.BytesIO(recording), mode="r", format=container) as source:
-            if not source.streams.audio:
-                raise UnreadableAudio("the file holds no audio")
-            planar = av.AudioResampler(format="fltp")
-            for frame in source.decode(audio=0):
+        with av.open(io.BytesIO(recording), mode="r", format=container, metadata_errors="ignore") as source:
+            # Interleaved: of planes, PyAV reads eight and then memory that is not its own.
+            interleaved = av.AudioResampler(format="flt")
+            for frame in source.decode(audio=0) if source.streams.audio else ():
                 rate = frame.sample_rate
                 # Not FFmpeg's own mix, which makes equal channels 3 dB louder.
-                pieces += (piece.to_ndarray().mean(axis=0) for piece in planar.resample(frame))
+                pieces += (
+                    piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(axis=1)
+                    for piece in interleaved.resample(frame)
+                )
                 seconds += frame.samples / rate
                 if seconds > longest:
                     break
-    except av.error.FFmpegError as error:
-        raise UnreadableAudio(f"the file is broken: {error.strerror}") from error
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = error.strerror if isinstance(error, av.error.FFmpegError) else "rate or channels change within it"
+        raise UnreadableAudio(f"the file is broken: {reason}") from error
     if not pieces:
         raise UnreadableAudio("the file holds no audio")
     return np.concatenate(pieces), int(rate)

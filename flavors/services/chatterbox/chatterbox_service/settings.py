@@ -42,6 +42,8 @@ class Settings(BaseModel):
     """download the model where it is not in the cache"""
     device: Literal["auto", "cuda", "rocm", "mps", "cpu"] = "auto"
     """auto, cuda, rocm, mps or cpu"""
+    attention: Literal["cells", "full"] = "cells"
+    """cells: streamed speech is the same as unstreamed; full: a chunk attends to all that is known when it is made"""
     voices: Path = Path("voices")
     """folder of cloned voices, a WAV file each"""
     streams: Annotated[int, Field(ge=1)] | None = None

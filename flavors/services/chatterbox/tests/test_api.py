@@ -7,8 +7,11 @@ import gc
 import io
 import json
 import logging
+import resource
 import socket
 import wave
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,16 @@ from numpy.typing import NDArray
 from yarl import URL
 
 from chatterbox_service.app import STOPPING, Server
-from chatterbox_service.audio import pcm16, wav_header
 from chatterbox_service.service import FAILURES
 from chatterbox_service.settings import Settings
 from tests.conftest import Running, Serve
 from tests.fakes.engine import CLONE_TONE, RATE, SECONDS_PER_CHARACTER, TONES, ToneEngine
+from tests.fakes.recordings import hum, recorded
 
 TEXT = "Hello there."
 SECONDS = len(TEXT) * SECONDS_PER_CHARACTER
+NAMED, END = b"--b\r\nContent-Disposition: form-data; name=name", b"\r\n--b--\r\n"
+"""Of a form whose boundary is `b`."""
 LONG = " ".join(f"This is sentence number {number} of a long text." for number in range(30))
 
 
@@ -40,17 +45,22 @@ def pitch(pcm: bytes, rate: int) -> float:
     return float(np.argmax(np.abs(np.fft.rfft(samples * np.hanning(len(samples))))) * rate / len(samples))
 
 
-def recording(seconds: float = 6.0, rate: int = 24000, level: float = 0.3) -> bytes:
-    """A WAV file, as one uploads it."""
-    pcm = pcm16((level * np.sin(np.arange(int(seconds * rate)) / 20)).astype(np.float32))
-    return wav_header(rate, len(pcm)) + pcm
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Files of this process may have so many bytes at most, as where the disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def upload(running: Running, name: str | None = "maria", file: bytes | None = None, **fields: str) -> Any:
     form = aiohttp.FormData()
     if name is not None:
         form.add_field("name", name)
-    form.add_field("audio_sample", recording() if file is None else file, filename="a.wav", content_type="audio/wav")
+    form.add_field("audio_sample", hum() if file is None else file, filename="a.wav", content_type="audio/wav")
     for field, value in fields.items():
         form.add_field(field, value)
     async with running.http.post("/v1/voices", data=form) as response:
@@ -89,7 +99,16 @@ class TestSpeech:
         expected = 0.5 * np.sin(2 * np.pi * TONES["default"] * np.arange(len(heard)) / rate)
         assert np.abs(heard - expected)[50:-50].max() < 0.001, "no chunk's end is to be heard"
 
-    @pytest.mark.parametrize("speed", [0.5, 1.5, 4.0])
+    async def test_openais_client_gets_a_wav_stream_where_it_names_no_format(self, running: Running) -> None:
+        # OpenAI's own default is MP3, which is none of a telephone's.
+        async with running.openai.audio.speech.with_streaming_response.create(
+            input=TEXT, model="tts-1-hd", voice="default"
+        ) as answer:
+            file = await answer.read()
+        assert file.startswith(b"RIFF")
+        assert pitch(file[44:], RATE) == pytest.approx(TONES["default"], abs=2)
+
+    @pytest.mark.parametrize("speed", [0.25, 0.5, 1.5, 4.0])
     async def test_speed_keeps_the_pitch(self, running: Running, speed: float) -> None:
         pcm = await running.speak(LONG[:200], speed=speed, sample_rate=8000)
         assert len(pcm) / 2 / 8000 == pytest.approx(200 * SECONDS_PER_CHARACTER / speed, rel=0.05)
@@ -154,6 +173,7 @@ class TestErrors:
             ({"response_format": "mp3"}, 400, "response_format", "'pcm' or 'wav'"),
             ({"sample_rate": 44100}, 400, "sample_rate", "24000, 16000 or 8000"),
             ({"speed": 9}, 400, "speed", "less than or equal to 4"),
+            ({"speed": 0.2}, 400, "speed", "greater than or equal to 0.25"),
             ({"speed": "NaN"}, 400, "speed", "speed: "),
             ({"temperature": 0}, 400, "temperature", "greater than 0"),
             ({"exaggeration": 3}, 400, "exaggeration", "less than or equal to 2"),
@@ -172,11 +192,25 @@ class TestErrors:
         assert told in error["message"]
         assert await running.metric('chatterbox_requests_total{outcome="invalid"}') == 1
 
-    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b'"text"'])
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"{", b"[]", b"\xff\xfe", b'"text"', b"[" * 100_000, b'{"input": "\\ud800"}', b'{"input": "\xe4"}'],
+        ids=["nothing", "cut off", "list", "no text", "string", "deep", "half a character", "Latin-1"],
+    )
     async def test_a_body_that_is_no_json_object(self, running: Running, body: bytes) -> None:
         async with running.http.post("/v1/audio/speech", data=body) as response:
             assert response.status == 400
-            assert (await response.json())["error"]["message"]
+            assert (await response.json())["error"]["message"].startswith("body: ")
+
+    @pytest.mark.parametrize("unsupported", ["mp3", "opus", "aac", "flac"])
+    async def test_formats_that_are_not_served_are_refused_with_those_that_are(
+        self, running: Running, unsupported: Any
+    ) -> None:
+        with pytest.raises(openai.BadRequestError, match="response_format: Input should be 'pcm' or 'wav'"):
+            async with running.openai.audio.speech.with_streaming_response.create(
+                input=TEXT, model="tts-1", voice="default", response_format=unsupported
+            ):
+                pass
 
     @pytest.mark.parametrize(
         ("method", "path", "status"), [("GET", "/v1/elsewhere", 404), ("GET", "/v1/audio/speech", 405)]
@@ -197,6 +231,15 @@ class TestErrors:
         with pytest.raises(openai.InternalServerError, match="the tone broke"):
             await running.openai.audio.speech.create(input=TEXT, model="chatterbox", voice="default")
         assert await running.metric('chatterbox_requests_total{outcome="failed"}') == 1
+
+    async def test_a_text_that_the_engine_finds_no_word_in_is_no_failure_of_the_engine(self, running: Running) -> None:
+        running.engine.wordless = TEXT
+        for _ in range(FAILURES):
+            with pytest.raises(openai.BadRequestError, match="neither letter nor digit"):
+                await running.openai.audio.speech.create(input=TEXT, model="chatterbox", voice="default")
+        async with running.http.get("/readyz") as response:
+            assert response.status == 200
+        assert await running.metric('chatterbox_requests_total{outcome="invalid"}') == FAILURES
 
     async def test_a_failure_in_mid_stream_is_not_taken_for_the_end(self, running: Running) -> None:
         running.engine.fail_after = 3
@@ -354,7 +397,7 @@ class TestDisconnection:
 class TestVoices:
     async def test_a_voice_is_cloned_heard_listed_and_deleted(self, running: Running, tmp_path: Path) -> None:
         made = await running.openai.audio.voices.create(
-            name="María García", audio_sample=("maria.wav", recording()), consent="cons_1"
+            name="María García", audio_sample=("maria.wav", hum()), consent="cons_1"
         )
         assert (made.id, made.object, made.name) == ("maria-garcia", "audio.voice", "maria-garcia")
         samples, rate = running.engine.clones["maria-garcia"]
@@ -390,9 +433,11 @@ class TestVoices:
             ("../etc/passwd", None, 400, "name", "such as maria-garcia"),
             ("default", None, 409, "name", "came with the model"),
             ("maria", b"junk", 400, "audio_sample", "no WAV, FLAC, Ogg or MP3"),
-            ("maria", recording(seconds=2), 400, "audio_sample", "lasts 2.0 s; it should last 5 s or more"),
-            ("maria", recording(level=0.001), 400, "audio_sample", "dBFS"),
-            ("maria", recording(rate=8000), 400, "audio_sample", "8000 Hz"),
+            ("maria", hum(seconds=1), 400, "audio_sample", "lasts 1.0 s; it should last 5 s or more"),
+            ("maria", b"", 400, "audio_sample", "no WAV, FLAC, Ogg or MP3"),
+            ("maria", hum()[:44], 400, "audio_sample", "holds no audio"),
+            ("maria", hum(level=0.001), 400, "audio_sample", "dBFS"),
+            ("maria", hum(rate=8000), 400, "audio_sample", "8000 Hz"),
         ],
     )
     async def test_what_cannot_be_cloned_is_refused_with_the_reason(
@@ -407,9 +452,9 @@ class TestVoices:
 
     async def test_a_voice_is_replaced_only_on_request(self, running: Running) -> None:
         assert (await upload(running))[0] == 201
-        status, answer = await upload(running, file=recording(seconds=7))
+        status, answer = await upload(running, file=hum(seconds=7))
         assert (status, answer["error"]["code"]) == (409, "voice_exists")
-        assert (await upload(running, file=recording(seconds=7), overwrite="true"))[0] == 201
+        assert (await upload(running, file=hum(seconds=7), overwrite="true"))[0] == 201
         assert len(running.engine.clones["maria"][0]) == 7 * 24000
 
     async def test_a_form_without_a_recording_or_of_another_kind(self, running: Running) -> None:
@@ -420,10 +465,83 @@ class TestVoices:
             assert response.status == 400
             assert (await response.json())["error"]["param"] == "audio_sample"
 
-    async def test_an_upload_that_is_too_large(self, running: Running) -> None:
-        status, answer = await upload(running, file=bytes(21 * 1024 * 1024))
-        assert status == 413
-        assert "20 MiB" in answer["error"]["message"]
+    @pytest.mark.parametrize("mebibytes", [21, 300])
+    async def test_an_upload_that_is_too_large(self, running: Running, mebibytes: int) -> None:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"--b\r\nContent-Disposition: form-data; name=audio_sample; filename=a.wav\r\n\r\n"
+            block = bytes(1024 * 1024)
+            for _ in range(mebibytes):
+                yield block
+            yield END
+
+        before = await running.metric("process_resident_memory_bytes")
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        async with running.http.post("/v1/voices", data=body(), headers=headers) as response:
+            assert response.status == 413
+            assert "20 MiB" in (await response.json())["error"]["message"]
+        assert await running.metric("process_resident_memory_bytes") < before + 50e6
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            b"no form at all",
+            NAMED + b"\r\n\r\nmaria",
+            b"--b\r\nno header\r\n\r\nmaria" + END,
+            NAMED + b"\r\nX: " + b"x" * 20_000 + b"\r\n\r\nmaria" + END,
+            NAMED + b"\r\n\r\n\xff\xfe" + END,
+            NAMED + b"\r\nContent-Type: text/plain; charset=x\r\n\r\nmaria" + END,
+            NAMED + b"\r\nContent-Transfer-Encoding: x\r\n\r\nmaria" + END,
+        ],
+        ids=["none", "cut off", "no header", "long header", "no UTF-8", "unknown charset", "unknown encoding"],
+    )
+    async def test_a_broken_form_is_the_clients_fault(self, running: Running, part: bytes) -> None:
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        async with running.http.post("/v1/voices", data=part, headers=headers) as response:
+            assert response.status == 400
+            assert (await response.json())["error"]["message"].startswith("the form is broken: ")
+
+    @pytest.mark.parametrize(
+        ("container", "codec", "rate", "layout"),
+        [
+            ("mp3", "libmp3lame", 24000, "mono"),
+            ("flac", "flac", 48000, "mono"),
+            ("ogg", "libopus", 48000, "mono"),
+            ("wav", "pcm_u8", 24000, "mono"),
+            ("wav", "pcm_s16le", 44100, "stereo"),
+            ("wav", "pcm_f32le", 16000, "mono"),
+        ],
+    )
+    async def test_recordings_of_usual_formats_are_cloned(
+        self, running: Running, container: str, codec: str, rate: int, layout: str
+    ) -> None:
+        tone = (0.3 * np.sin(np.arange(6 * rate) / 20)).astype(np.float32)
+        assert (await upload(running, file=recorded(tone, rate, container, codec, layout)))[0] == 201
+        samples, cloned_at = running.engine.clones["maria"]
+        assert cloned_at == rate
+        assert len(samples) / rate == pytest.approx(6, abs=0.15)
+        assert 0.2 < np.abs(samples).max() < 0.35
+
+    async def test_of_uploads_under_one_name_at_once_one_is_the_voice(self, running: Running) -> None:
+        answers = await asyncio.gather(*(upload(running, file=hum(seconds=5 + n)) for n in range(6)))
+        assert sorted(status for status, _ in answers) == [201, 409, 409, 409, 409, 409]
+        [made] = [n for n, (status, _) in enumerate(answers) if status == 201]
+        assert len(running.engine.clones["maria"][0]) == (5 + made) * 24000
+
+    async def test_who_speaks_with_a_voice_is_not_cut_off_where_it_is_replaced_or_deleted(
+        self, running: Running
+    ) -> None:
+        await upload(running)
+        running.engine.hold_after = 1
+        speaking = asyncio.create_task(running.speak(voice="maria"))
+        await running.engine.until_active(1)
+        assert (await upload(running, file=hum(seconds=7), overwrite="true"))[0] == 201
+        await running.openai.audio.voices.delete("maria")
+        running.engine.released.set()
+        pcm = await speaking
+        assert len(pcm) == 2 * round(SECONDS * RATE)
+        assert pitch(pcm, RATE) == pytest.approx(CLONE_TONE, abs=2)
+        with pytest.raises(openai.NotFoundError, match="there are default"):
+            await running.openai.audio.speech.create(input=TEXT, model="chatterbox", voice="maria")
 
     @pytest.mark.parametrize(("name", "status"), [("nobody", 404), ("default", 409), ("..%2Fx", 404)])
     async def test_what_cannot_be_deleted(self, running: Running, name: str, status: int) -> None:
@@ -438,6 +556,26 @@ class TestVoices:
         assert status == 500
         assert "could not be kept" in answer["error"]["message"]
         assert running.engine.clones == {}
+
+    async def test_a_voice_stays_where_another_cannot_be_written_in_its_place(
+        self, running: Running, tmp_path: Path
+    ) -> None:
+        assert (await upload(running))[0] == 201
+        tone = (0.3 * np.sin(np.arange(7 * 24000) / 20)).astype(np.float32)
+        mp3 = recorded(tone, 24000, "mp3", "libmp3lame")
+        with largest_file(200_000):  # What is uploaded is less, what would be kept is more.
+            status, answer = await upload(running, file=mp3, overwrite="true")
+        assert (status, answer["error"]["type"]) == (500, "server_error")
+        assert len(running.engine.clones["maria"][0]) == 6 * 24000
+        assert [path.name for path in (tmp_path / "voices").iterdir()] == ["maria.wav"]
+
+    async def test_a_failure_to_clone_is_the_engines_and_leaves_the_voice_as_it_was(self, running: Running) -> None:
+        assert (await upload(running))[0] == 201
+        running.engine.out_of_memory = True
+        status, answer = await upload(running, file=hum(seconds=7), overwrite="true")
+        assert (status, answer["error"]["code"]) == (500, "cloning_failed")
+        assert "out of memory" in answer["error"]["message"]
+        assert len(running.engine.clones["maria"][0]) == 6 * 24000
 
 
 class TestOperation:
@@ -515,8 +653,8 @@ class TestOperation:
             for path in ("/healthz", "/readyz"):
                 async with stranger.get(path) as response:
                     assert response.status == 200
-            async with stranger.get("/v1/models", headers={"Authorization": "Bearer wrong"}) as response:
-                assert response.status == 401
+        with pytest.raises(openai.AuthenticationError, match="a bearer token is needed"):
+            await running.openai.with_options(api_key="wrong").models.list()
 
     async def test_no_web_page_speaks_or_reads_by_way_of_a_browser(self, running: Running) -> None:
         for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):

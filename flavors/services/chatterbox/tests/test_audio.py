@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import wave
-from typing import Any
 
-import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from chatterbox_service.audio import Converter, UnreadableAudio, decode, pcm16, wav_header
+from tests.fakes.recordings import damaged, recorded
 
 RATE = 24000
 
@@ -33,21 +32,6 @@ def frequency_of(samples: NDArray[np.float32], rate: int) -> float:
 
 def decibels(samples: NDArray[np.float32]) -> float:
     return float(10 * np.log10(2 * np.mean(samples[400:-400] ** 2) + 1e-12))
-
-
-def recorded(samples: NDArray[np.float32], rate: int, container: str, codec: str) -> bytes:
-    """An audio file as other programs write it."""
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        stream: Any = output.add_stream(codec, rate=rate, layout="mono")
-        frame = av.AudioFrame.from_ndarray(samples[np.newaxis], format="flt", layout="mono")
-        frame.sample_rate = rate
-        encoder = stream.codec_context
-        fit = av.AudioResampler(format=encoder.format, layout="mono", rate=rate, frame_size=encoder.frame_size or 1024)
-        for piece in [*fit.resample(frame), *fit.resample(None)]:
-            output.mux(stream.encode(piece))
-        output.mux(stream.encode(None))
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("target", [24000, 16000, 8000])
@@ -134,6 +118,30 @@ def test_stereo_is_mixed() -> None:
 def test_what_is_no_recording_is_refused_with_the_reason(file: bytes, reason: str) -> None:
     with pytest.raises(UnreadableAudio, match=reason):
         decode(file, longest=9)
+
+
+def test_channels_are_mixed_however_many_there_are() -> None:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as output:
+        output.setparams((40, 2, 16000, 0, "NONE", ""))
+        output.writeframes(np.repeat(np.frombuffer(pcm16(tone(440, 1.0, 16000)), "<i2"), 40).tobytes())
+    samples, _ = decode(file.getvalue(), longest=9)
+    assert np.abs(samples - tone(440, 1.0, 16000)).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("wav", "pcm_s16le"), ("flac", "flac"), ("ogg", "libopus"), ("mp3", "libmp3lame")]
+)
+def test_a_damaged_file_is_read_or_refused(container: str, codec: str) -> None:
+    random = np.random.default_rng(1)
+    whole = recorded(tone(440, 0.5, 48000), 48000, container, codec)
+    for _ in range(300):
+        try:
+            samples, rate = decode(damaged(whole, random), longest=9)
+        except UnreadableAudio:
+            continue
+        assert samples.ndim == 1
+        assert rate > 0
 
 
 def test_decoding_ends_where_the_recording_is_too_long() -> None:

@@ -43,7 +43,8 @@ def test_a_good_recording_is_fit() -> None:
     [
         (speech(seconds=4.9), "lasts 4.9 s; it should last 5 s or more"),
         (speech(seconds=61), "longer than 60 s"),
-        (speech(rate=8000), "8000 Hz; it should have 16000 Hz"),
+        (speech(rate=8000), "8000 Hz; it should have 16000 to 192000 Hz"),
+        (speech(rate=400_000), "400000 Hz; it should have 16000 to 192000 Hz"),
         (speech(level=0.003), "-53 dBFS; it should be at -40"),
         (speech(level=0), "dBFS"),
         (speech(level=1.0), "clipped"),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 from fakes import whisper
+
 from serving import HEARD, Service, StartService
 from whisper_service.app import Server
 from whisper_service.settings import Settings

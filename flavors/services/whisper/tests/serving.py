@@ -7,9 +7,11 @@ import wave
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import av
 import numpy as np
 from aiohttp import ClientResponse, ClientSession, FormData
 from numpy.typing import NDArray
+
 from whisper_service.app import Server
 
 HEARD = "we open at nine"
@@ -64,3 +66,29 @@ def wav(seconds: float, rate: int = 8000, channels: int = 1) -> bytes:
         writer.setframerate(rate)
         writer.writeframes(np.repeat(noise(seconds, rate), channels).tobytes())
     return file.getvalue()
+
+
+def encoded(container: str, codec: str, seconds: float, rate: int = 16000) -> bytes:
+    """A tone of 440 Hz."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=48000 if codec == "libopus" else rate, layout="mono")
+        samples = (np.sin(np.arange(round(seconds * rate)) * 2 * np.pi * 440 / rate) * 12000).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples[np.newaxis], format="s16", layout="mono")
+        frame.rate = rate
+        resampler = av.AudioResampler(
+            stream.format, stream.layout, stream.rate, stream.codec_context.frame_size or None
+        )
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            output.mux(stream.encode(piece))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def damaged(file: bytes, random: np.random.Generator) -> bytes:
+    """`file` with some bytes changed, lost or added, most of them near its beginning."""
+    made = bytearray(file)
+    for _ in range(random.integers(1, 12)):
+        place = random.integers(random.choice([64, 200, len(made)]))
+        made[place : place + random.integers(8)] = random.bytes(random.integers(8))
+    return bytes(made)

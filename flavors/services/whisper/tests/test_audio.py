@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import io
+from contextlib import suppress
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-from serving import noise, wav
+
+from serving import damaged, encoded, noise, wav
 from whisper_service.audio import TooLong, UnreadableAudio, decoded
 
 CONTAINERS = [("flac", "flac"), ("ogg", "libopus"), ("mp4", "aac"), ("mp3", "libmp3lame"), ("webm", "libopus")]
-
-
-def encoded(container: str, codec: str, seconds: float, rate: int = 16000) -> bytes:
-    """A tone of 440 Hz."""
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=48000 if codec == "libopus" else rate, layout="mono")
-        samples = (np.sin(np.arange(round(seconds * rate)) * 2 * np.pi * 440 / rate) * 12000).astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(samples[np.newaxis], format="s16", layout="mono")
-        frame.rate = rate
-        resampler = av.AudioResampler(
-            stream.format, stream.layout, stream.rate, stream.codec_context.frame_size or None
-        )
-        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
-            output.mux(stream.encode(piece))
-        output.mux(stream.encode(None))
-    return file.getvalue()
 
 
 @pytest.mark.parametrize(("container", "codec"), CONTAINERS)
@@ -54,10 +37,47 @@ def test_other_wav_files_are_brought_to_whispers_rate_and_one_channel() -> None:
     assert audio.seconds == pytest.approx(1.0, abs=0.01)
 
 
+def test_a_wav_file_that_was_streamed_is_read_to_its_end() -> None:
+    """Who streams one does not know its length yet, and writes 0 or the largest there is."""
+    file = wav(1.0)
+    for length in (bytes(4), b"\xff" * 4):
+        streamed = file[:4] + length + file[8:40] + length + file[44:]
+        assert np.array_equal(decoded(streamed, 30).samples, noise(1.0))
+
+
+def test_a_wav_file_without_samples_is_silence_of_no_length() -> None:
+    assert decoded(wav(0.0), 30).seconds == 0
+
+
 def test_a_recording_that_was_cut_off_is_read_as_far_as_it_goes() -> None:
     whole = encoded("mp3", "libmp3lame", 2.0)
     assert 0.5 < decoded(whole[: len(whole) // 2], 30).seconds < 1.5
     assert decoded(wav(2.0)[:16043], 30).seconds == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(("container", "codec"), [*CONTAINERS, ("wav", "pcm_s16le")])
+def test_a_damaged_file_is_read_or_refused(container: str, codec: str) -> None:
+    random = np.random.default_rng(1)
+    whole = encoded(container, codec, 0.5)
+    for _ in range(200):
+        with suppress(UnreadableAudio, TooLong):
+            assert decoded(damaged(whole, random), 30).seconds <= 30
+
+
+def test_a_rate_that_no_recording_has_is_refused() -> None:
+    file = bytearray(wav(1.0))
+    file[24:28] = (10**9).to_bytes(4, "little")
+    with pytest.raises(UnreadableAudio, match="1000000000 Hz; it should have 4000 to 192000 Hz"):
+        decoded(bytes(file), 30)
+
+
+def test_audio_of_an_unknown_codec_and_a_chunk_beyond_the_end_are_refused() -> None:
+    unknown, endless = bytearray(wav(1.0)), bytearray(wav(1.0))
+    unknown[20:22] = b"\x77\x77"
+    endless[36:44] = b"LIST" + b"\xff" * 4
+    for file in (unknown, endless):
+        with pytest.raises(UnreadableAudio):
+            decoded(bytes(file), 30)
 
 
 @pytest.mark.parametrize("file", [b"", b"RIFF", b"no audio at all", bytes(5000)])

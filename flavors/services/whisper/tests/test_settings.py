@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from whisper_service.settings import parse
 
 
@@ -32,4 +33,4 @@ def test_a_wrong_setting_is_named(arguments: list[str], message: str, capsys: py
 
 def test_off_loopback_a_token_is_enough() -> None:
     assert parse(["--host", "0.0.0.0"], {"WHISPER_TOKEN": "s3cret"}).host == "0.0.0.0"
-    assert parse(["--host", "0.0.0.0", "--open", "true"], {}).open
+    assert parse(["--host", "0.0.0.0", "--open"], {}).open

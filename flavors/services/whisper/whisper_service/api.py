@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import math
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Annotated, Literal, NamedTuple
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http import HttpProcessingError
+from multidict import MultiDict
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from connector.api.http import SAFE, bears, by_address, same_origin
+from connector.api.access import refusal
 from connector.audio import Audio
 from connector.errors import EngineError, EngineRefused
 from flavors.engines.faster_whisper import Question, Recognition, pieces
@@ -31,8 +33,11 @@ LARGEST_UPLOAD = 25 * 1024 * 1024
 """Bytes; OpenAI's limit."""
 LONGEST_FIELD = 8192
 """Bytes of a form's field that is no file."""
+MOST_PARTS = 32
+"""Of a form, the file included: with the limits of each, they bound what a request holds."""
 OPENAI_MODELS = frozenset({"whisper-1"})
 """What clients ask for that were written for OpenAI's service. It is answered by the model that is served."""
+_GRANULARITIES = ("timestamp_granularities[]", "timestamp_granularities")
 
 
 class TranscriptionForm(BaseModel):
@@ -45,6 +50,7 @@ class TranscriptionForm(BaseModel):
     prompt: str = ""
     response_format: Literal["json", "text", "verbose_json"] = "json"
     temperature: Annotated[float, Field(ge=0, le=1)] = 0.0
+    stream: bool = False
 
     @field_validator("language", mode="before")
     @classmethod
@@ -88,23 +94,19 @@ def application(
     *,
     model: str,
     max_seconds: float,
+    upload_seconds: float,
     token: SecretStr | None = None,
     open_to_all: bool = False,
 ) -> web.Application:
-    """The routes. `model`: the name under which the recogniser is served.
+    """The routes, all but `OPEN` for those whom `access` lets in. `model`: the name under which it is served.
 
-    With `token`, all but `OPEN` want it as bearer token (RFC 6750 section 2.1). With neither a token nor
-    `open_to_all` they are for this machine alone, and for no web page that is shown on it: a page can have its own
-    name resolve to 127.0.0.1, but not hide that name from `Host`.
+    `upload_seconds`: the time in which a request has to come in.
     """
 
     def authorise(request: web.Request) -> None:
-        if request.method not in SAFE and not same_origin(request):
-            raise ApiError(403, "a web page of another origin asks")
-        if token is not None and not bears(request, token):
-            raise ApiError(401, "a bearer token is needed", code="invalid_api_key")
-        if token is None and not open_to_all and not by_address(request):
-            raise ApiError(403, "ask 127.0.0.1 or localhost; names are answered where WHISPER_TOKEN is set")
+        refused = refusal(request, token, setting="WHISPER_TOKEN", open_to_all=open_to_all)
+        if refused is not None:
+            raise ApiError(refused.status, refused.message, code="invalid_api_key" if refused.status == 401 else None)
 
     @web.middleware
     async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -118,7 +120,7 @@ def application(
             return _as_openai(request, error).response()
 
     app = web.Application(middlewares=[front])
-    routes = _Routes(recogniser, model, max_seconds)
+    routes = _Routes(recogniser, model, max_seconds, upload_seconds)
     app.router.add_get("/healthz", routes.healthz)
     app.router.add_get("/readyz", routes.readyz)
     app.router.add_get("/metrics", routes.metrics)
@@ -128,10 +130,11 @@ def application(
 
 
 class _Routes:
-    def __init__(self, recogniser: Recogniser, model: str, max_seconds: float) -> None:
+    def __init__(self, recogniser: Recogniser, model: str, max_seconds: float, upload_seconds: float) -> None:
         self._recogniser = recogniser
         self._model = model
         self._max_seconds = max_seconds
+        self._upload_seconds = upload_seconds
 
     async def healthz(self, _: web.Request) -> web.Response:
         return web.json_response({"alive": True})
@@ -175,7 +178,7 @@ class _Routes:
         return response
 
     async def _transcribed(self, request: web.Request) -> web.Response:
-        fields, file = await _form(request)
+        fields, file = await self._uploaded(request)
         form = self._validated(fields)
         began = monotonic()
         audio = await self._decoded(file)
@@ -201,11 +204,21 @@ class _Routes:
                     }
                 )
 
-    def _validated(self, fields: Mapping[str, str]) -> TranscriptionForm:
-        if "word" in fields.get("timestamp_granularities[]", ""):
-            raise ApiError(400, "times of words are not known here", "timestamp_granularities[]", "unsupported")
+    async def _uploaded(self, request: web.Request) -> tuple[MultiDict[str], bytes]:
+        """The form. It has its place meanwhile, which bounds what all uploads hold, and for which it may not dawdle."""
         try:
-            form = TranscriptionForm.model_validate(fields)
+            async with asyncio.timeout(self._upload_seconds):
+                return await _form(request)
+        except TimeoutError as error:
+            message = f"the request did not come in within {self._upload_seconds:g} s"
+            raise ApiError(408, message, code="upload_timeout") from error
+
+    def _validated(self, fields: MultiDict[str]) -> TranscriptionForm:
+        for name in _GRANULARITIES:
+            if "word" in fields.getall(name, ()):
+                raise ApiError(400, "times of words are not known here, but of segments", name, "unsupported")
+        try:
+            form = TranscriptionForm.model_validate(dict(fields))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(map(str, first["loc"]))
@@ -213,6 +226,8 @@ class _Routes:
         if form.model not in {self._model} | OPENAI_MODELS:
             message = f"the model {form.model!r} is not served here, but {self._model}"
             raise ApiError(404, message, "model", "model_not_found")
+        if form.stream:
+            raise ApiError(400, "a transcript is not streamed: leave out stream", "stream", "unsupported")
         return form
 
     async def _decoded(self, file: bytes) -> Audio:
@@ -221,7 +236,7 @@ class _Routes:
         except UnreadableAudio as error:
             raise ApiError(400, str(error), "file", "unreadable_audio") from error
         except TooLong as error:
-            message = f"the file holds more than {self._max_seconds:g} seconds"
+            message = f"the file holds more than {self._max_seconds:g} seconds; send it in parts"
             raise ApiError(413, message, "file", "audio_too_long") from error
 
     async def _segments(self, form: TranscriptionForm, audio: Audio) -> list[_Segment]:
@@ -236,21 +251,27 @@ class _Routes:
         return segments
 
 
-async def _form(request: web.Request) -> tuple[Mapping[str, str], bytes]:
+async def _form(request: web.Request) -> tuple[MultiDict[str], bytes]:
     """The fields of a form, and its file."""
     if request.content_type != "multipart/form-data":
         raise ApiError(415, "send the audio as multipart/form-data, with the fields file and model")
-    fields: dict[str, str] = {}
+    fields = MultiDict[str]()
     file: bytes | None = None
+    parts = 0
     try:
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader) or part.name is None:
                 raise ApiError(400, "the form has a part without a name, or parts in parts")
-            if part.name == "file":
+            parts += 1
+            if parts > MOST_PARTS:
+                raise ApiError(413, f"the form has more than {MOST_PARTS} parts", code="too_large")
+            if part.name != "file":
+                fields.add(part.name, (await _read(part, LONGEST_FIELD)).decode())
+            elif file is None:
                 file = await _read(part, LARGEST_UPLOAD)
             else:
-                fields[part.name] = (await _read(part, LONGEST_FIELD)).decode()
-    except ValueError as error:
+                raise ApiError(400, "the form has more than one file", "file")
+    except (ValueError, HttpProcessingError) as error:
         raise ApiError(400, f"the form is broken: {error}") from error
     if file is None:
         raise ApiError(400, "the form needs a file: the audio", "file")

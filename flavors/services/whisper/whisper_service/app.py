@@ -26,6 +26,7 @@ class Server:
             self.recogniser,
             model=Path(settings.model).name,
             max_seconds=settings.max_seconds,
+            upload_seconds=settings.upload_seconds,
             token=settings.token,
             open_to_all=settings.open,
         )

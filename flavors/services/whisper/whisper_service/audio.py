@@ -14,6 +14,9 @@ from connector.audio import Audio
 RATES = (8000, 16000)
 """Hz, that the recogniser takes as they are."""
 
+RATE_BOUNDS = range(4000, 192_001)
+"""Hz, of recordings. Filters grow with the rate: of a file that claims gigahertz, one sample would take minutes."""
+
 _DEMUXERS = "aac,aiff,amr,au,flac,matroska,mov,mp3,mp4,m4a,ogg,w64,wav,webm"
 """What is opened: formats that hold audio. Playlists, which name other files and addresses, are not among them."""
 
@@ -44,8 +47,10 @@ def _telephone_wav(file: bytes) -> Audio | None:
             if (reader.getnchannels(), reader.getsampwidth()) != (1, 2) or reader.getframerate() not in RATES:
                 return None
             content = reader.readframes(reader.getnframes())
+            if not content:  # who streams a file may write 0 for a length that is not known yet
+                return None
             return Audio(np.frombuffer(content[: len(content) // 2 * 2], "<i2").astype(np.int16), reader.getframerate())
-    except (wave.Error, EOFError):
+    except (wave.Error, EOFError, RuntimeError):  # RuntimeError: a chunk says that it is longer than the file
         return None
 
 
@@ -58,7 +63,12 @@ def _by_ffmpeg(file: bytes, most_seconds: float) -> Audio:
             if not container.streams.audio:
                 raise UnreadableAudio("the file holds no audio")
             stream = container.streams.audio[0]
-            rate = stream.rate if stream.rate in RATES else rate
+            own = getattr(stream, "rate", None)  # which a stream of an unknown codec lacks
+            if own is None:
+                raise UnreadableAudio("the file holds no audio of a codec that is known")
+            if own not in RATE_BOUNDS:
+                raise UnreadableAudio(f"the file has {own} Hz; it should have {RATE_BOUNDS[0]} to {RATE_BOUNDS[-1]} Hz")
+            rate = own if own in RATES else rate
             resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
             for frame in chain(container.decode(stream), [None]):
                 for piece in resampler.resample(frame):
@@ -66,8 +76,9 @@ def _by_ffmpeg(file: bytes, most_seconds: float) -> Audio:
                     count += piece.samples
                 if count > most_seconds * rate:
                     raise TooLong
-    except av.FFmpegError as error:
+    except (av.FFmpegError, ValueError) as error:
         # The end of a recording that was cut off is no reason to hear nothing of it.
         if not count:
-            raise UnreadableAudio(f"the file is no audio that can be read: {error.strerror}") from error
+            reason = error.strerror if isinstance(error, av.FFmpegError) else "rate or channels change within it"
+            raise UnreadableAudio(f"the file is no audio that can be read: {reason}") from error
     return Audio(np.concatenate(parts), rate)

@@ -34,13 +34,13 @@ class Settings(BaseModel):
     """TCP port; 0 for any that is free"""
     token: SecretStr | None = None
     open: bool = False
-    """true: answer whoever reaches the port, without a token"""
+    """answer whoever reaches the port, without a token"""
     model: Annotated[str, Field(min_length=1)] = "large-v3-turbo"
     """name that faster-whisper knows, repository of the Hugging Face hub, or folder"""
     models: Path = Path("models")
     """folder in which models are looked for"""
     download: bool = True
-    """false: never download"""
+    """download the model where it is not in the cache"""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto, cuda or cpu"""
     compute_type: str = "default"
@@ -55,6 +55,8 @@ class Settings(BaseModel):
     """utterances recognised together, at most; default 4 on a CPU, 32 on a GPU"""
     queue: Annotated[int, Field(ge=1)] = 128
     """requests in progress, at most; beyond it 503 and Retry-After"""
+    upload_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """time that a request has to come in"""
     max_seconds: Annotated[float, Field(gt=0)] = 600.0
     """longest audio taken"""
     drain: Annotated[float, Field(ge=0)] = 10.0
@@ -69,7 +71,7 @@ class Settings(BaseModel):
         except ValueError as error:
             raise ValueError(f"host should be an IP address, such as 127.0.0.1, not {self.host!r}") from error
         if not loopback and self.token is None and not self.open:
-            raise ValueError(f"{self.host} is not loopback: set WHISPER_TOKEN, or --open true behind a firewall")
+            raise ValueError(f"{self.host} is not loopback: set WHISPER_TOKEN, or --open behind a firewall")
         return self
 
     @property
@@ -90,9 +92,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=__version__)
     for name, field in Settings.model_fields.items():
         if name not in _SECRETS:
-            default = "" if field.default is None else f", default {field.default}"
+            default = "" if field.default is None else f", default {str(field.default).lower()}"
             text = f"{field.description} [{PREFIX}{name.upper()}{default}]"
-            made.add_argument(_flag(name), metavar="X", help=text.replace("%", "%%"))
+            if field.annotation is bool:
+                made.add_argument(_flag(name), action=argparse.BooleanOptionalAction, help=text)
+            else:
+                made.add_argument(_flag(name), metavar="X", help=text)
     return made
 
 
