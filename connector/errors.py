@@ -152,6 +152,14 @@ class EngineRefused(EngineError):
     """The engine's service refused our credentials or our request."""
 
 
+class EngineBusy(EngineError):
+    """The engine's service is well, and has no place for a request just now."""
+
+
+class EngineMistaken(EngineError):
+    """The engine answered, and this answer is of no use: it is empty, or asks for what does not exist."""
+
+
 class ModelMissing(EngineError):
     """A model file is not where the engine looks for it; the message names the command that fetches it."""
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -559,6 +559,10 @@ class EngineOptions(BaseModel):
     """Base of every engine's options: unknown keys are errors; the string below a field describes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def with_successor(self) -> Self:
+        """The options of an engine after which another one is asked: defaults that would only delay that are others."""
+        return self
 
 
 class EngineKind(Enum):

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from types import MappingProxyType
 
-from connector.errors import EngineError, EngineLate, EngineRefused, ProtocolError
+from connector.errors import EngineBusy, EngineError, EngineLate, EngineMistaken, EngineRefused, ProtocolError
 
 FIRST_REST = 5.0
 LONGEST_REST = 60.0
 """Seconds of rest for an engine that passes its probes and fails its calls, doubled from the first to the longest."""
 
-
-MOST_LATE = 2
-"""An engine that is late so often, without serving a request in between, hangs; one that is busy serves some."""
+MOST_LAPSES = 2
+"""An engine that is late or mistaken so often, without serving a request in between, is broken: one that is busy, or
+a model that made something up once, serves some."""
 
 
 class CircuitState(Enum):
@@ -38,9 +38,9 @@ class CircuitEvent(Enum):
     SERVED = "served"
     """A request of a call was answered to its end."""
     DOUBTED = "doubted"
-    """It refused a request, or was late once, as an engine may be that is well: the probe tells."""
+    """It refused a request, or was late or mistaken once, as an engine may be that is well: the probe tells."""
     FAILED = "failed"
-    """It failed a request, or was late again."""
+    """It failed a request, or was late or mistaken again."""
     PROBE_BEGAN = "probe began"
     PROBE_PASSED = "probe passed"
     PROBE_FAILED = "probe failed"
@@ -86,8 +86,8 @@ class Circuit:
         self._on_trouble = on_trouble
         self._fruitless = 0
         """How often requests opened it since one was served."""
-        self._late = 0
-        """How often the engine was late since then."""
+        self._lapses = 0
+        """How often the engine was late or mistaken since then."""
 
     @property
     def closed(self) -> bool:
@@ -113,14 +113,16 @@ class Circuit:
         """A request of a call was answered to its end."""
         self._apply(CircuitEvent.SERVED)
         if self.closed:
-            self._fruitless = self._late = 0
+            self._fruitless = self._lapses = 0
 
     def failed(self, error: EngineError) -> None:
         """A request of a call failed with `error`."""
+        if isinstance(error, EngineBusy):
+            return  # who says so at once is well: other requests have their places, and a probe would want one
         was_closed = self.closed
-        late = isinstance(error, EngineLate)
-        self._late += late
-        doubtful = isinstance(error, EngineRefused) or (late and self._late < MOST_LATE)
+        lapse = isinstance(error, (EngineLate, EngineMistaken))
+        self._lapses += lapse
+        doubtful = isinstance(error, EngineRefused) or (lapse and self._lapses < MOST_LAPSES)
         self._apply(CircuitEvent.DOUBTED if doubtful else CircuitEvent.FAILED)
         if not self.closed and was_closed:
             self._fruitless += 1

@@ -16,6 +16,9 @@ A = TypeVar("A")
 SMOOTHING = 0.3
 """Weight of the latest batch in how long one takes."""
 
+MOST_PASSED = 3
+"""So many batches in a row pass over the questions that were overtaken; the next begins with the oldest of them."""
+
 log = logging.getLogger(__name__)
 
 
@@ -34,7 +37,8 @@ class Batches(Generic[Q, A]):
     newer question makes the answer to the older one stale, unless that comes first.
 
     A question that is given up leaves the queue; one that is being answered leaves its result behind. One that was
-    overtaken leaves its place to the newer one and waits until no other does.
+    overtaken leaves its place to the newer one: it takes a place that a batch has left, or begins one now and then, so
+    that it is answered however many others come.
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class Batches(Generic[Q, A]):
         self._overtakes = overtakes
         self._waiting: list[_Waiting[Q, A]] = []
         self._overtaken: list[_Waiting[Q, A]] = []
+        self._passed = 0
+        """Batches since those that were overtaken had their last turn."""
         self._work: asyncio.Task[None] | None = None
         self.batches = 0
         """Since the beginning."""
@@ -100,14 +106,21 @@ class Batches(Generic[Q, A]):
         """Answers batch after batch until nobody waits."""
         batch: list[_Waiting[Q, A]] = []
         try:
-            while queue := self._waiting or self._overtaken:
-                batch = [waiting for waiting in queue if waiting.kind == queue[0].kind][: self.most]
-                for waiting in batch:
-                    queue.remove(waiting)
+            while batch := self._next_batch():
                 await self._answer_batch(batch)
         finally:  # where it was cancelled, or what it asks was closed, somebody still waits
             self._work = None
             self._refuse_all(batch)
+
+    def _next_batch(self) -> list[_Waiting[Q, A]]:
+        """Takes out of the queue what is answered next; nothing where nobody waits."""
+        turns = 1 if self._passed >= MOST_PASSED else 0
+        queue = [*self._overtaken[:turns], *self._waiting, *self._overtaken[turns:]]
+        batch = [waiting for waiting in queue if waiting.kind == queue[0].kind][: self.most]
+        self._passed = self._passed + 1 if self._overtaken and not turns else 0
+        self._waiting = [waiting for waiting in self._waiting if waiting not in batch]
+        self._overtaken = [waiting for waiting in self._overtaken if waiting not in batch]
+        return batch
 
     async def _answer_batch(self, batch: Sequence[_Waiting[Q, A]]) -> None:
         now = asyncio.get_running_loop().time

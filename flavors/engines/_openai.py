@@ -10,12 +10,12 @@ import os
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import Field, SecretStr
 
-from connector.errors import EngineError, EngineRefused, EngineUnreachable, PackageMissing
+from connector.errors import EngineBusy, EngineError, EngineRefused, EngineUnreachable, PackageMissing
 from connector.interfaces import EngineOptions
 
 if TYPE_CHECKING:
@@ -42,9 +42,13 @@ class ServiceOptions(EngineOptions):
     first_timeout: Annotated[float, Field(gt=0)] = 10.0
     """Seconds until the answer begins, with all retries, and without anything new once it has begun."""
     retries: Annotated[int, Field(ge=0, le=5)] = 1
-    """Repetitions of a request that failed before its answer began: no connection, 408, 409, 429 and 5xx."""
+    """Repetitions of a request that failed before its answer began: no connection, 408, 409, 429 and 5xx. By default
+    none where another engine can be asked instead: the first repetition comes after half a second or more."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """More fields of the request's JSON, for what only this service knows; they win over ours."""
+
+    def with_successor(self) -> Self:
+        return self if "retries" in self.model_fields_set else self.model_copy(update={"retries": 0})
 
 
 class Service:
@@ -160,6 +164,8 @@ class Service:
             return EngineRefused(
                 self._engine, f"{message} (is {self._options.model} a model of it, and base_url complete?)"
             )
+        if status in (429, 503) and "Retry-After" in error.response.headers:  # RFC 9110 section 10.2.3
+            return EngineBusy(self._engine, message)
         if status in (408, 409, 429) or status >= 500:
             return EngineError(self._engine, message)
         return EngineRefused(self._engine, message)
@@ -188,7 +194,7 @@ def _without_login(url: SplitResult) -> str:
 def require_package(engine: str) -> None:
     """Raises `PackageMissing` where the official client is not installed."""
     try:
-        import openai  # noqa: F401
+        import openai  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise PackageMissing(engine, "openai is not installed: run `pip install 'voxtrunk[openai]'`") from error
 

@@ -119,21 +119,39 @@ class Recogniser:
     def __call__(self, questions: Sequence[Question]) -> list[Recognised]:
         """An answer, or the error in its place, for each of `questions`, one or more.
 
-        A batch that fails, for lack of memory or for one of its questions, is halved: a question fails for itself.
+        What is refused holds nobody up. A batch that fails, for lack of memory or for one of its questions, is halved:
+        a question fails for itself.
         """
-        try:
-            return [*self._recognise(questions)]
-        except (EngineError, RuntimeError, ValueError) as error:
-            if len(questions) == 1:
-                return [error if isinstance(error, EngineError) else EngineError(NAME, f"recognition failed: {error}")]
-        middle = len(questions) // 2
-        return [*self(questions[:middle]), *self(questions[middle:])]
+        refusals = [self._refusal(question) for question in questions]
+        taken = [question for question, refusal in zip(questions, refusals, strict=True) if refusal is None]
+        recognised = iter(self._recognise_or_halve(taken) if taken else [])
+        return [refusal or next(recognised) for refusal in refusals]
 
     def warm_up(self) -> None:
         """Recognises noise; on a GPU a full batch of it, which loads what only batches need and proves the memory."""
         rows = batch_size(self._options) if self._model.model.device == "cuda" else 1
         noise = np.random.default_rng(1).normal(0, 1000, RATE // 2).astype(np.int16)
-        self._recognise([Question(Audio(noise, RATE), self._options.language, self._options.hotwords)] * rows)
+        question = Question(Audio(noise, RATE), self._options.language, self._options.hotwords)
+        if (refusal := self._refusal(question)) is not None:
+            raise refusal
+        self._recognise([question] * rows)
+
+    def _refusal(self, question: Question) -> EngineRefused | None:
+        """Why `question` is not asked at all: it names a language that the model does not know."""
+        known = self._model.supported_languages
+        if question.language is None or question.language in known:
+            return None
+        message = f"the model does not know the language {question.language!r}; it knows"
+        return EngineRefused(NAME, f"{message} {', '.join(sorted(known))}")
+
+    def _recognise_or_halve(self, questions: Sequence[Question]) -> list[Recognised]:
+        try:
+            return [*self._recognise(questions)]
+        except (RuntimeError, ValueError) as error:
+            if len(questions) == 1:
+                return [EngineError(NAME, f"recognition failed: {error}")]
+        middle = len(questions) // 2
+        return [*self._recognise_or_halve(questions[:middle]), *self._recognise_or_halve(questions[middle:])]
 
     def _recognise(self, questions: Sequence[Question]) -> list[Recognition]:
         whisper = self._model.model
@@ -165,12 +183,7 @@ class Recogniser:
         ]
 
     def _languages(self, questions: Sequence[Question], encoded: object) -> list[str]:
-        """Of each question, detected where it names none; raises `EngineRefused` for one unknown to the model."""
-        known = self._model.supported_languages
-        for question in questions:
-            if question.language is not None and question.language not in known:
-                message = f"the model does not know the language {question.language!r}; it knows"
-                raise EngineRefused(NAME, f"{message} {', '.join(sorted(known))}")
+        """Of each question, detected where it names none."""
         if all(question.language for question in questions):
             detected = [""] * len(questions)
         elif self._model.model.is_multilingual:

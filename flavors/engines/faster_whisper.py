@@ -68,9 +68,9 @@ class FasterWhisper:
     0.5 ms (bench/isolation.py).
 
     A caller's utterance is asked about again and again while it grows. Of the questions that wait, the newest of an
-    utterance goes first and the others last. Nothing of an earlier answer is kept for the next one: the encoder looks
-    at the whole utterance, so new sound changes all that it made of the old; and what could be kept, the features, take
-    less than 1 ms for 3 s of speech.
+    utterance goes first; the others take the places that are left, or a turn now and then. Nothing of an earlier answer
+    is kept for the next one: the encoder looks at the whole utterance, so new sound changes all that it made of the
+    old; and what could be kept, the features, take less than 1 ms for 3 s of speech.
     """
 
     def __init__(self, options: FasterWhisperOptions, context: EngineContext) -> None:
@@ -135,16 +135,22 @@ class FasterWhisper:
 def _grew_from(newer: Question, older: Question) -> bool:
     """Whether they are about one utterance, of which `newer` heard more: it begins as `older` does.
 
-    The first half must do: silence, which is not what came next, may have been appended to the older one.
+    The first half must do: silence, which is not what came next, may have been appended to the older one. Something
+    must be heard in it: on lines that are muted between words, all utterances begin with the same silence.
     """
-    now, then = newer.audio.samples, older.audio.samples
-    half = len(then) // 2
-    return newer.audio.rate == older.audio.rate and len(now) > len(then) and np.array_equal(now[:half], then[:half])
+    now, then, rate = newer.audio.samples, older.audio.samples, older.audio.rate
+    half = then[: len(then) // 2]
+    return (
+        newer.audio.rate == rate
+        and len(now) > len(then)
+        and np.array_equal(now[: len(half)], half)
+        and audible(Audio(half, rate))
+    )
 
 
 def _make(options: FasterWhisperOptions, context: EngineContext) -> FasterWhisper:
     try:
-        import faster_whisper  # noqa: F401
+        import faster_whisper  # noqa: F401 - only whether it is there
     except ImportError as error:
         message = "faster-whisper is not installed: run `pip install 'voxtrunk[faster-whisper]'`"
         raise PackageMissing(NAME, message) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
-from connector.errors import EngineError
+from connector.errors import EngineError, EngineMistaken
 from connector.interfaces import (
     Action,
     EngineContext,
@@ -74,21 +74,28 @@ class OpenAIChat:
     def __init__(self, options: ChatOptions) -> None:
         self._options = options
         self._service = Service(NAME, options)
+        self._warm = False
 
     async def start(self) -> None:
-        """Connects to the service and has it say a word; raises what `check` raises, and where no word comes."""
-        await self._service.start(self._warm_up)
+        """Connects to the service and has it say a word; raises what `check` raises."""
+        await self._service.start(self.check)
 
     async def check(self) -> None:
-        """Asks the service for its models; raises where it cannot be reached, refuses the key or lacks the model."""
+        """Asks the service for its models; raises where it cannot be reached, refuses the key or lacks the model.
+
+        One that failed the check before, or has not passed any, was started since, and has to say a word, too.
+        """
+        warm, self._warm = self._warm, False
         await self._service.check_model()
+        if not warm:
+            await self._warm_up()
+        self._warm = True
 
     async def _warm_up(self) -> None:
         """Servers load the model, or compile the grammar of the tools, for whoever asks first: not for a caller.
 
         A word is enough, and which one does not matter.
         """
-        await self.check()
         with self._service.errors():
             async with AsyncExitStack() as stack, self._service.deadline():
                 response = await stack.enter_async_context(self._request(WARM_UP))
@@ -104,7 +111,7 @@ class OpenAIChat:
 
         The cost comes where the service tells: OpenAI and vLLM do where `stream_options` ask for it.
         Closing the iterator closes the connection, and so ends the generation at the service.
-        Raises `EngineError`, also where the model answers with nothing at all.
+        Raises `EngineError`: `EngineMistaken` where the model answers with nothing at all, or made up a call.
         """
         options = self._options
         calls = ToolCalls()
@@ -130,7 +137,7 @@ class OpenAIChat:
                     chunk = await anext(chunks, None)
         events = list(calls.events(options.transfer_targets, spoke=spoke))
         if not spoke and not events:
-            raise EngineError(NAME, f"{options.model} answered with nothing")
+            raise EngineMistaken(NAME, f"{options.model} answered with nothing")
         for event in events:
             yield event
         if (cost := _cost(usage)) is not None:
@@ -159,19 +166,33 @@ async def _chunks(response: AsyncAPIResponse[Any]) -> AsyncGenerator[Any, None]:
     The client would make objects of them, which costs half a millisecond for each token of each call.
     Raises `EngineError` for one that tells of an error, and `ValueError` for what is no JSON.
     """
-    async with aclosing(cast("AsyncGenerator[str, None]", response.iter_lines())) as lines:
+    async with aclosing(_lines(response)) as lines:
         async for line in lines:
-            name, _, data = line.partition(":")
+            name, _, data = line.partition(b":")
             data = data.strip()
-            if name != "data" or not data:
+            if name != b"data" or not data:
                 continue
-            if data == "[DONE]":
+            if data == b"[DONE]":
                 return
             chunk = json.loads(data)
             if error := chunk.get("error"):
                 message = error.get("message") if isinstance(error, dict) else error
                 raise EngineError(NAME, f"the service broke off its answer: {message}")
             yield chunk
+
+
+async def _lines(response: AsyncAPIResponse[Any]) -> AsyncGenerator[bytes, None]:
+    """The lines of an answer as they come.
+
+    The client's own end at whatever Unicode calls the end of a line, such as U+2028, which JSON may hold as it is.
+    """
+    rest = b""
+    async with aclosing(cast("AsyncGenerator[bytes, None]", response.iter_bytes())) as blocks:
+        async for block in blocks:
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                yield line
+    yield rest
 
 
 def _cost(usage: Any) -> TokenUsage | None:
@@ -232,7 +253,7 @@ class ToolCalls:
     def events(self, targets: Mapping[str, str], *, spoke: bool) -> Iterator[ReplyEvent]:
         """What the calls ask for. Their parting words are spoken unless the model `spoke` already.
 
-        Raises `EngineError` where the model made up a tool, a target, or JSON.
+        Raises `EngineMistaken` where the model made up a tool, a target, or JSON.
         """
         for _, call in self._calls:
             try:
@@ -240,7 +261,7 @@ class ToolCalls:
                 said = str(arguments.get("say") or "").strip()
                 action = _action(call.name, arguments, targets)
             except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise EngineError(NAME, f"the model made up a call of the tool {call.name!r}") from error
+                raise EngineMistaken(NAME, f"the model made up a call of the tool {call.name!r}") from error
             if isinstance(action, PauseRecording):
                 yield action  # before the words, which are its first to be left out
             if said and not spoke:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from connector.audio import Audio, Samples
-from connector.errors import EngineError
+from connector.errors import EngineError, EngineMistaken
 from connector.interfaces import EngineContext, EngineDescriptor, EngineKind
 from flavors.engines._openai import Service, ServiceOptions, require_package
 
@@ -88,7 +88,7 @@ class OpenAISpeech:
                             heard = True
                             yield Audio(samples, self._options.rate)
         if not heard:
-            raise EngineError(NAME, "the service sent no audio")
+            raise EngineMistaken(NAME, "the service sent no audio")
 
     def _request(self, text: str) -> AsyncResponseContextManager[AsyncStreamedBinaryAPIResponse]:
         from openai import omit

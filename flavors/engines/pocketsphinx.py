@@ -295,7 +295,7 @@ def _load_worker(options: PocketSphinxOptions) -> Callable[[Audio, tuple[str, ..
 
 def _load(options: PocketSphinxOptions, context: EngineContext) -> PocketSphinx:
     try:
-        import pocketsphinx  # noqa: F401
+        import pocketsphinx  # noqa: F401 - only whether it is there
     except ImportError:
         raise PackageMissing(
             NAME, "pocketsphinx is not installed: run `pip install 'voxtrunk[pocketsphinx]'`"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import EngineError
-from flavors.engines._batches import Batches
+from flavors.engines._batches import MOST_PASSED, Batches
 
 
 class Model:
@@ -97,13 +97,32 @@ async def test_a_question_that_is_given_up_while_it_is_answered_takes_no_other_a
     assert stale.cancelled()
 
 
-async def test_an_overtaken_question_leaves_its_place_and_waits_until_no_other_does() -> None:
+async def test_an_overtaken_question_leaves_its_place_and_goes_after_the_others() -> None:
     model = Model()
     queue = batches(model, most=1)
-    tasks = await asking(queue, "x", "aa", "b", "aaa", "c")
-    model.let(5)
+    tasks = await asking(queue, "aa", "b", "aaa", "c")
+    model.let(4)
     await asyncio.gather(*tasks)
-    assert model.asked == [["x"], ["aaa"], ["b"], ["c"], ["aa"]]
+    assert model.asked == [["aaa"], ["b"], ["c"], ["aa"]]
+
+
+async def test_an_overtaken_question_takes_a_place_that_a_batch_has_left() -> None:
+    model = Model()
+    queue = batches(model, most=3)
+    tasks = await asking(queue, "a1", "b", "a11", "a2")
+    model.let(2)
+    await asyncio.gather(*tasks)
+    assert model.asked == [["a11", "a2", "a1"], ["b"]]
+
+
+async def test_overtaken_questions_are_answered_one_after_the_other_however_many_come() -> None:
+    """And hold up those that come by one batch in a few."""
+    model = Model()
+    queue = batches(model, most=1)
+    tasks = await asking(queue, "a", "b", "aa", "bb", *(f"c{number:02}" for number in range(20)))
+    model.let(24)
+    await asyncio.gather(*tasks)
+    assert [model.asked.index([question]) for question in ("a", "b")] == [MOST_PASSED, 2 * MOST_PASSED + 1]
 
 
 async def test_an_error_belongs_to_its_question_alone() -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ctranslate2 import StorageView
+from faster_whisper import WhisperModel
 from faster_whisper.feature_extractor import FeatureExtractor
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,7 @@ from connector.host import LocalEngineHost
 from connector.interfaces import EngineContext, Placement, SpeechToText, Transcript, Worker
 from flavors.engines._resample import resample
 from flavors.engines._whisper_audio import MAX_SECONDS, RATE, log_mel, pieces, window_seconds
-from flavors.engines._whisper_model import load
+from flavors.engines._whisper_model import Recogniser, load
 from flavors.engines.faster_whisper import FasterWhisper, FasterWhisperOptions, Question, Recognition, descriptor
 from tests.fakes import whisper
 
@@ -165,6 +167,17 @@ async def test_the_newest_question_about_an_utterance_goes_before_older_ones(eng
     assert host.asked == [[0.5], [3.0], [1.5], [1.2], [2.0]]
 
 
+async def test_callers_whose_lines_are_muted_before_they_speak_do_not_overtake_each_other(english: Path) -> None:
+    host = Here()
+    muted = np.zeros(2400, np.int16)
+    short, long = (
+        Audio(np.concatenate((muted, noise(seconds, seed=seed).samples)), 8000) for seconds, seed in ((0.2, 1), (2, 2))
+    )
+    async with recogniser(english, host=host, max_batch=1) as engine:
+        await asyncio.gather(*(engine.transcribe(audio) for audio in (noise(1), short, long)))
+    assert host.asked == [[1.0], [0.5], [2.3]]
+
+
 async def test_a_question_that_is_given_up_leaves_the_queue(english: Path) -> None:
     host = Here()
     async with recogniser(english, host=host, max_batch=1) as engine:
@@ -186,6 +199,24 @@ async def test_a_question_that_cannot_be_answered_fails_alone(english: Path) -> 
     assert [getattr(answer, "text", None) for answer in answers] == [
         "we open at nine", "we open at nine", None, "we open at nine", "we open at nine",
     ]  # fmt: skip
+
+
+def test_a_language_that_the_model_does_not_know_holds_nobody_up(english: Path) -> None:
+    """What is refused is not looked at, and the others are looked at once."""
+
+    class Counting(WhisperModel):
+        encoded = 0
+
+        def encode(self, features: np.ndarray) -> StorageView:
+            self.encoded += len(features)
+            return super().encode(features)
+
+    model = Counting(str(english), device="cpu", cpu_threads=1)
+    recognise = Recogniser(model, FasterWhisperOptions(device="cpu"))
+    answers = recognise([Question(noise(1, n), "xx" if n == 2 else "en") for n in range(5)])
+    assert [isinstance(answer, EngineRefused) for answer in answers] == [False, False, True, False, False]
+    assert model.encoded == 4
+    assert [type(answer) for answer in recognise([Question(noise(1), "xx")])] == [EngineRefused]
 
 
 async def test_each_utterance_of_a_batch_has_its_own_language(multilingual: Path) -> None:
@@ -353,6 +384,15 @@ async def test_use_before_start_is_an_error() -> None:
 
 
 # ------------------------------------------------------------------------------ windows
+
+
+async def test_an_utterance_is_encoded_in_a_window_no_longer_than_it_needs(tmp_path: Path) -> None:
+    """The checkpoint's encoder holds 10 s, and fails on what is padded to Whisper's 30."""
+    model = await asyncio.to_thread(whisper.build, tmp_path, "we open at nine", seconds=10)
+    async with recogniser(model) as engine:
+        assert (await engine.transcribe(noise(3))).text == "we open at nine"
+        with pytest.raises(EngineError, match=r"expected an input with shape \(1, 80, 1000\)"):
+            await engine.transcribe(noise(11))
 
 
 @given(st.floats(0, MAX_SECONDS), st.floats(2, MAX_SECONDS))

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from connector.errors import EngineError, EngineRefused, EngineUnreachable
+from connector.errors import EngineBusy, EngineError, EngineMistaken, EngineRefused, EngineUnreachable
 from connector.interfaces import (
     EngineContext,
     EngineHost,
@@ -71,6 +71,17 @@ async def test_text_arrives_piece_by_piece(server: OpenAIServer) -> None:
     async with chat(server) as engine:
         assert isinstance(engine, LanguageModel)
         assert await events(engine) == [TextDelta("We open"), TextDelta(" at nine.")]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085"])
+async def test_what_only_unicode_calls_the_end_of_a_line_is_text(server: OpenAIServer, separator: str) -> None:
+    """JSON may carry it as it is, and vLLM does."""
+    text = f"We open{separator}at nine."
+    chunk = {"choices": [{"index": 0, "delta": {"content": text}}]}
+    body = f"data: {json.dumps(chunk, ensure_ascii=False)}\r\n\r\ndata: [DONE]\r\n\r\n"
+    async with chat(server) as engine:
+        server.garbage = "text/event-stream", body.encode()
+        assert await events(engine) == [TextDelta(text)]
 
 
 async def test_the_first_piece_is_there_before_the_rest_exists(server: OpenAIServer) -> None:
@@ -285,7 +296,7 @@ async def test_two_calls_under_one_index_are_told_apart_by_their_ids(server: Ope
 async def test_an_invented_call_does_nothing_but_fail(server: OpenAIServer, name: str, arguments: str) -> None:
     server.reply = [tool_call(0, "call_1", name, arguments)]
     async with chat(server, tools=["transfer"], transfer_targets=TARGETS) as engine:
-        with pytest.raises(EngineError, match=r"made up a call of the tool"):
+        with pytest.raises(EngineMistaken, match=r"made up a call of the tool"):
             await events(engine)
 
 
@@ -344,9 +355,20 @@ async def test_a_model_that_is_not_served(server: OpenAIServer) -> None:
             await events(engine)
 
 
-async def test_check_passes_where_the_model_is_served(server: OpenAIServer) -> None:
+async def test_a_server_that_was_down_says_a_word_before_a_caller_asks_it(server: OpenAIServer) -> None:
     async with chat(server) as engine:
-        await engine.check()
+
+        async def checked() -> list[str]:
+            server.requests.clear()
+            await engine.check()
+            return [request.path for request in server.requests]
+
+        assert await checked() == ["/v1/models"]
+        server.failures.append(Failure(503, "loading"))
+        with pytest.raises(EngineError):
+            await engine.check()
+        assert await checked() == ["/v1/models", "/v1/chat/completions"]
+        assert await checked() == ["/v1/models"]
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, EngineRefused), (429, EngineError), (503, EngineError)])
@@ -356,6 +378,14 @@ async def test_other_refusals_repeat_the_cause(server: OpenAIServer, status: int
         with pytest.raises(error, match=rf"{status}: .*maximum context length") as caught:
             await events(engine)
     assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_server_that_says_when_to_come_again_is_well_and_busy(server: OpenAIServer, status: int) -> None:
+    server.failures.append(Failure(status, "all streams are taken", {"Retry-After": "3"}))
+    async with chat(server) as engine:
+        with pytest.raises(EngineBusy, match=f"{status}: .*all streams are taken"):
+            await events(engine)
 
 
 async def test_a_failure_before_the_first_token_is_repeated_within_bounds(server: OpenAIServer) -> None:
@@ -440,7 +470,7 @@ async def test_a_cost_that_cannot_be_read_costs_no_reply(server: OpenAIServer, u
 async def test_an_empty_reply_is_an_error_and_not_dead_air(server: OpenAIServer) -> None:
     server.reply = [Delta({"role": "assistant", "content": ""})]
     async with chat(server) as engine:
-        with pytest.raises(EngineError, match="answered with nothing"):
+        with pytest.raises(EngineMistaken, match="answered with nothing"):
             await events(engine)
 
 
