@@ -100,7 +100,8 @@ def is_present(model: HubModel, folder: Path) -> bool:
 
 def _was_copied(model: HubModel, place: Path) -> bool:
     """Whether somebody else has put the files there: nothing tells which there should be beside those with a name."""
-    found = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+    files = (path for path in place.rglob("*") if path.is_file() and not path.name.startswith(RECORD))
+    found = {str(path.relative_to(place)) for path in files}
     wanted = any(fnmatch(path, pattern) for path in found for pattern in model.files)
     parts = any(path.endswith(".part") for path in found)
     return wanted and not parts and found.issuperset(name for name in model.files if _is_name(name))
@@ -110,9 +111,8 @@ def is_had(model: HubModel, folder: Path, environ: Mapping[str, str] = os.enviro
     """True where it is in the models folder `folder`, or in the cache of the hub's own tools."""
     home = Path(environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
     cache = Path(environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    named = [name for name in model.files if _is_name(name)]
     snapshots = (cache / f"models--{model.repository.replace('/', '--')}" / "snapshots").glob("*")
-    return is_present(model, folder) or any(all((place / name).is_file() for name in named) for place in snapshots)
+    return is_present(model, folder) or any(_was_copied(model, snapshot) for snapshot in snapshots)
 
 
 def fetch(
@@ -131,17 +131,10 @@ def fetch(
         return False
     hub = hub or Hub.of()
     place = model.folder(folder)
-    try:
+    with _writing(model, place):
         place.mkdir(parents=True, exist_ok=True)
         with _locked(place):
             _fetch(_Repository(hub, model), place, progress, pause)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full(model, place, None) from error
-        raise ModelFetchError(
-            f"{model.repository} cannot be written to {place}: {error.strerror or error}",
-            "let this user write there, or choose another folder: `models` in voxtrunk.yml, or VOXTRUNK_MODELS",
-        ) from error
     return True
 
 
@@ -178,7 +171,8 @@ def _fetch(repository: _Repository, place: Path, progress: Progress, pause: Call
     if shutil.disk_usage(place).free < needed:
         raise _disk_full(model, place, needed)
     progress(done, total)
-    record.met = set()
+    if _matching(missing, record.met):  # of another revision: until it is whole, the files are of two
+        record.met = set()
     record.write(place)
     for file in missing:
         repository.download(commit, file, place, partial(_advance, progress, done, total), pause)
@@ -268,7 +262,7 @@ class _Repository:
         except urllib.error.HTTPError as error:
             error.close()
             raise self._refusal(error) from error
-        except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
+        except (OSError, HTTPException) as error:
             raise HubUnreachable(
                 f"no connection to {self._hub.endpoint}: {_cause(error)}",
                 f"connect this machine to the internet or set HF_ENDPOINT to a mirror, or copy the model's files to "
@@ -311,22 +305,25 @@ class _Repository:
     def _go_on(self, commit: str, file: RemoteFile, part: Path, progress: Callable[[int], None]) -> str:
         """Fetches what `part` lacks, as far as the connection holds; what ended it, "" where all has come."""
         size = part.stat().st_size if part.exists() else 0
-        try:
-            with self._open(self._path(commit, file), size) as response, part.open("ab") as out:
-                if size and response.status != 206:  # RFC 9110 section 14.2: it may ignore the range
-                    out.truncate(0)
-                    size = 0
-                while block := response.read(_BLOCK):
-                    out.write(block)
-                    size += len(block)
-                    progress(size)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code in (408, 429) or error.code >= 500:
-                return f"{error.code} {error.reason}"
-            raise self._refusal(error) from error
-        except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
-            return _cause(error)
+        with part.open("ab") as out:
+            try:
+                with self._open(self._path(commit, file), size) as response:
+                    if size and response.status != 206:  # RFC 9110 section 14.2: it may ignore the range
+                        size = 0
+                        with _writing(self.model, part.parent):
+                            out.truncate(0)
+                    while block := response.read(_BLOCK):
+                        with _writing(self.model, part.parent):
+                            out.write(block)
+                        size += len(block)
+                        progress(size)
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code in (408, 429) or error.code >= 500:
+                    return f"{error.code} {error.reason}"
+                raise self._refusal(error) from error
+            except (OSError, HTTPException) as error:
+                return _cause(error)
         return "" if size >= file.size else "the connection was closed"
 
     def _open(self, path: str, start: int = 0) -> Any:
@@ -342,6 +339,8 @@ class _Repository:
         """Why the hub gives us nothing (its X-Error-Code), and what would help."""
         name, page = self.model.repository, f"{self._hub.endpoint}/{self.model.repository}"
         tokens = f"{self._hub.endpoint}/settings/tokens"
+        # The query of an address of large files is as good as a key.
+        address, answer = error.url.partition("?")[0], f"{error.code} {error.reason}"
         match error.headers.get("X-Error-Code", ""), error.code:
             case "GatedRepo", _ if not self._hub.token:
                 return ModelFetchError(
@@ -357,6 +356,11 @@ class _Repository:
                 return ModelFetchError(
                     f"the model {name} has no revision {self.model.revision}", f"see {page}/tree/main"
                 )
+            case "", _ if not address.startswith(f"{self._hub.endpoint}/"):
+                return ModelFetchError(
+                    f"{address}, where {self._hub.endpoint} has large files, answers {answer}",
+                    "try again later; where there is a proxy, let it through to that host",
+                )
             case _, 401 | 403 if self._hub.token and error.headers.get("X-Error-Code") != "RepoNotFound":
                 return ModelFetchError(
                     f"{self._hub.endpoint} refuses HF_TOKEN ({error.code})", f"make another token at {tokens}"
@@ -366,7 +370,7 @@ class _Repository:
                     f"there is no model {name} on {self._hub.endpoint}, or it is private ({error.code})",
                     "correct its name; for a private one set HF_TOKEN to a token that may read it",
                 )
-        return ModelFetchError(f"{error.url} answers {error.code} {error.reason}", "try again later")
+        return ModelFetchError(f"{address} answers {answer}", "try again later")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -430,6 +434,20 @@ def _locked(place: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise ModelFetchError(f"another process is fetching into {place}", "wait for it, or end it") from error
         yield
+
+
+@contextmanager
+def _writing(model: HubModel, place: Path) -> Iterator[None]:
+    """What keeps us from writing to `place`, in our words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _disk_full(model, place, None) from error
+        raise ModelFetchError(
+            f"{model.repository} cannot be written to {place}: {error.strerror or error}",
+            "let this user write there, or choose another folder: `models` in voxtrunk.yml, or VOXTRUNK_MODELS",
+        ) from error
 
 
 def _disk_full(model: HubModel, place: Path, needed: int | None) -> ModelFetchError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import ssl
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -25,8 +27,9 @@ class FakeHub:
     """What it holds and how it fails: public, to be changed between requests.
 
     `models`: files by repository. `gated`: repositories that want the licence accepted; `token`: of the account that
-    has. `breaks`: after so many bytes the connection ends, one for each of the next answers with a large file.
-    `asked`: path and headers of every request, `elsewhere`: of those to the host of large files.
+    has. `breaks`: after so many bytes the connection ends, one for each of the next answers with a large file; under
+    `tls`, which the host of large files then speaks, with a record that nobody can decrypt. `refusal`: the status with
+    which that host answers. `asked`: path and headers of every request, `elsewhere`: of those to that host.
     """
 
     models: dict[str, dict[str, bytes]]
@@ -35,6 +38,8 @@ class FakeHub:
     commit: str = "c0ffee"
     breaks: deque[int] = field(default_factory=deque)
     ranges: bool = True
+    tls: ssl.SSLContext | None = None
+    refusal: int | None = None
     asked: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     elsewhere: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     endpoint: str = ""
@@ -48,13 +53,18 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
     class Storage(_Answers):
         def do_GET(self) -> None:
             hub.elsewhere.append((self.path, dict(self.headers)))
-            _, repository, name, path = unquote(self.path).split("/", 3)
+            if hub.refusal is not None:
+                self.answer(hub.refusal, b"")
+                return
+            _, repository, name, path = unquote(urlsplit(self.path).path).split("/", 3)
             content = hub.models[f"{repository}/{name}"][path]
             start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if hub.ranges else 0
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
-            self.wfile.write(content[start : start + hub.breaks.popleft()] if hub.breaks else content[start:])
+            self.wfile.write(content[start : start + hub.breaks[0]] if hub.breaks else content[start:])
+            if hub.breaks and hub.breaks.popleft() and hub.tls is not None:
+                os.write(self.connection.fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))  # RFC 8446 section 5.2
 
     class Hub(_Answers):
         def do_GET(self) -> None:
@@ -84,7 +94,7 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
                 self.answer(200, content)
             else:
                 self.send_response(302)
-                self.send_header("Location", f"{hub.storage}/{repository}/{file}")
+                self.send_header("Location", f"{hub.storage}/{repository}/{file}?Signature=s3cret")
                 self.end_headers()
 
         def admitted(self, repository: str) -> bool:
@@ -99,12 +109,12 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
 
     with ExitStack() as stack:
         hub.endpoint = stack.enter_context(_served(Hub))
-        hub.storage = stack.enter_context(_served(Storage))
+        hub.storage = stack.enter_context(_served(Storage, hub.tls))
         yield hub
 
 
 class _Answers(BaseHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         pass
 
     def answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
@@ -116,12 +126,14 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _served(handler: type[_Answers]) -> Iterator[str]:
+def _served(handler: type[_Answers], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()

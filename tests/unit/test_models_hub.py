@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+import ssl
 import subprocess
 from collections import deque
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from connector.audio import Audio
 from connector.call.downloads import fetch_missing
 from connector.cli import app
 from connector.config import hub as hub_client
-from connector.config.hub import RETRIES, Hub, check_access, hub_model, is_present
+from connector.config.hub import RETRIES, Hub, check_access, hub_model, is_had, is_present
 from connector.errors import ModelFetchError
 from connector.host import LocalEngineHost
 from connector.interfaces import EngineContext, HubModel
@@ -114,6 +115,32 @@ def test_attempts_are_made_at_growing_distances(hub: FakeHub, tmp_path: Path) ->
     assert pauses == [2, 4, 8, 16, 32]
 
 
+def test_encryption_that_breaks_is_no_fault_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is any other error of the system's that comes from the network."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -subj /CN=hub -days 2"
+    extensions = ("subjectAltName=IP:127.0.0.1", "keyUsage=critical,digitalSignature,keyCertSign")
+    try:
+        subprocess.run(
+            [*command.split(), *(f"-addext={each}" for each in extensions), "-keyout", key, "-out", certificate],
+            check=True,
+            capture_output=True,
+        )
+    except FileNotFoundError:
+        pytest.skip("a certificate is made by openssl")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(FakeHub({NAME: dict(FILES)}, tls=tls, breaks=deque([2000]))) as hub:
+        assert fetch(MODEL, tmp_path, hub=by(hub))
+        assert len(hub.elsewhere) == 2
+        assert (tmp_path / "hub" / NAME / "model.bin").read_bytes() == WEIGHTS
+        hub.breaks, hub.commit = deque([2000] * (RETRIES + 1)), "5ea1ed"
+        (tmp_path / "hub" / NAME / "model.bin").unlink()
+        with pytest.raises(ModelFetchError, match=r"model\.bin broke off after .*: run it again"):
+            fetch(MODEL, tmp_path, hub=by(hub))
+
+
 def test_a_new_revision_is_never_mixed_with_an_old_one(hub: FakeHub, tmp_path: Path) -> None:
     hub.breaks = deque([3000, *[0] * (RETRIES + 1)])
     with pytest.raises(ModelFetchError):
@@ -180,6 +207,41 @@ def test_more_of_the_same_model(hub: FakeHub, tmp_path: Path) -> None:
     assert is_present(HubModel(NAME, ("config.json", "model.bin")), tmp_path)
 
 
+def test_what_is_whole_stays_so_while_more_of_the_model_is_fetched_in_vain(hub: FakeHub, tmp_path: Path) -> None:
+    """Another engine may take it meanwhile."""
+    weights, words = HubModel(NAME, ("model.bin",)), HubModel(NAME, ("vocabulary.txt",))
+    hub.models[NAME]["vocabulary.txt"] = bytes(2000)
+    fetch(weights, tmp_path, hub=by(hub))
+    hub.refusal = 400
+    with pytest.raises(ModelFetchError):
+        fetch(words, tmp_path, hub=by(hub))
+    assert is_present(weights, tmp_path)
+    hub.models[NAME]["model.bin"] = WEIGHTS[::-1]
+    with pytest.raises(ModelFetchError):
+        fetch(words, tmp_path, hub=by(hub))
+    assert not is_present(weights, tmp_path), "it is being replaced"
+
+
+def test_a_fetch_that_brought_nothing_leaves_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelFetchError):
+        fetch(HubModel(NAME), tmp_path, hub=Hub("http://127.0.0.1:9"))
+    assert not is_present(HubModel(NAME), tmp_path)
+
+
+@pytest.mark.parametrize("files", [("*",), ("*.bin",), ("model.bin",), ("model.bin", "vocabulary.*")])
+def test_a_model_in_the_cache_of_the_hubs_own_tools(tmp_path: Path, files: tuple[str, ...]) -> None:
+    """They make the folder first, and may be ended before a file is in it."""
+    model, environ = HubModel(NAME, files), {"HF_HOME": str(tmp_path / "cache")}
+    snapshot = tmp_path / "cache" / "hub" / "models--acme--llama" / "snapshots" / "c0ffee"
+    snapshot.mkdir(parents=True)
+    assert not is_had(model, tmp_path, environ)
+    blob = snapshot.parent.parent / "blob"
+    (snapshot / "model.bin").symlink_to(blob)
+    assert not is_had(model, tmp_path, environ)
+    blob.write_bytes(WEIGHTS)
+    assert is_had(model, tmp_path, environ)
+
+
 # --------------------------------------------------------------------------------------- who may
 
 
@@ -206,6 +268,19 @@ def test_the_token_opens_a_gated_model_and_stays_with_the_hub(hub: FakeHub, tmp_
     assert {headers["Authorization"] for _, headers in hub.asked} == {"Bearer hf_right"}
     assert hub.elsewhere
     assert not any("Authorization" in headers for _, headers in hub.elsewhere)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_signed_address_is_not_repeated_and_its_host_does_not_judge_the_token(
+    hub: FakeHub, tmp_path: Path, status: int
+) -> None:
+    hub.refusal = status
+    with pytest.raises(ModelFetchError) as refused:
+        fetch(MODEL, tmp_path, hub=by(hub, "hf_right"))
+    assert f"{hub.storage}/{NAME}/model.bin" in refused.value.cause
+    assert f"answers {status}" in refused.value.cause
+    assert "s3cret" not in str(refused.value)
+    assert "HF_TOKEN" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
