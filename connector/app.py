@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ from connector.udp.timer import Timer
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 30.0
-"""Between two probes of every engine while there are no calls."""
+"""Between two probes of every engine that no call asks."""
 
 
 class SystemClock:
@@ -140,6 +141,7 @@ class App:
             lambda: [call.counters for call in self._registry.calls],
             lambda: self.ticker.skipped,
             self.rungs,
+            self._failed_batches,
         )
         self._monitor = Monitors(self._metrics, *monitors)
         self._disk = Disk()
@@ -353,13 +355,18 @@ class App:
             self._processing[shared] = BatchedAudioService(cast(AudioProcessor, shared.engine), self._clock)
         return self._processing[shared]
 
+    def _failed_batches(self) -> Mapping[tuple[str, EngineKind], int]:
+        failed: Counter[tuple[str, EngineKind]] = Counter()
+        services: Mapping[SharedEngine, BatchedVadService | BatchedAudioService] = {**self._vads, **self._processing}
+        for shared, service in services.items():
+            failed[shared.status.engine, shared.status.kind] += service.failures
+        return failed
+
     async def _probe_idle(self) -> None:
-        """Has engines prove themselves while no call would find out that they are dead: `/readyz` tells what is so."""
+        """Has engines prove themselves where no call would find out that they are dead: `/readyz` tells what is so."""
         while True:
             await self._clock.sleep(PROBE_SECONDS)
-            if not self._registry.calls:
-                for flavor in self.flavors:
-                    self._engines.suspect(flavor)
+            self._engines.probe(in_calls=bool(self._registry.calls))
 
     # ------------------------------------------------------------------ parts
 

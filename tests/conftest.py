@@ -24,7 +24,10 @@ def thread_leak_detector() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     running = [t for t in threading.enumerate() if t not in before and t.is_alive() and not t.daemon]
-    left = [t.name for t in running if not t.name.startswith("asyncio_")]
+    ours = [t for t in running if not t.name.startswith("asyncio_")]
+    for thread in ours:
+        thread.join(1)  # It may be about to end.
+    left = [t.name for t in ours if t.is_alive()]
     assert not left, f"threads left running: {left}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import product, starmap
@@ -17,7 +18,7 @@ from connector.audio import Audio
 from connector.call.containment import outcome
 from connector.call.downloads import fetch_missing
 from connector.config.model import SPARED, SUCCEEDED, EngineChoice, Flavor
-from connector.errors import Overloaded, VoxtrunkError
+from connector.errors import EngineBusy, Overloaded, VoxtrunkError
 from connector.interfaces import (
     Clock,
     Engine,
@@ -47,17 +48,22 @@ Load = Callable[[EngineDescriptor, EngineOptions, EngineContext], Awaitable[Engi
 
 
 async def load_in_thread(descriptor: EngineDescriptor, options: EngineOptions, context: EngineContext) -> Engine:
-    """Makes the engine away from the event loop: its packages may take seconds to import, its model hours to come."""
+    """Makes the engine away from the event loop: its packages may take seconds to import, its model hours to come.
+
+    In a thread of its own: those that the loop has are few, and for what is over soon, such as looking up a name.
+    """
     stop = Event()
 
     def load() -> Engine:
         fetch_missing(descriptor, options, context.models, stop)
         return descriptor.load(options, context)
 
+    threads = ThreadPoolExecutor(1, f"load {descriptor.name}")
     try:
-        return await asyncio.to_thread(load)
+        return await asyncio.get_running_loop().run_in_executor(threads, load)
     finally:
         stop.set()
+        threads.shutdown(wait=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,8 @@ class Upkeep:
         while True:
             self.circuit.probe_began()
             failure = await outcome(self._attempt())
-            if failure is None:
+            # No place for a probe is no news of an engine that serves; it is not enough of one that has failed.
+            if failure is None or (isinstance(failure, EngineBusy) and self.circuit.closed):
                 self._succeeded()
                 delay = FIRST_RETRY
                 await self._suspected.wait()
@@ -196,6 +203,7 @@ class SharedEngine:
         self._descriptor = descriptor
         self._load = load
         self._engine: Engine | None = None
+        self._asked = 0
 
     @property
     def status(self) -> EngineStatus:
@@ -215,6 +223,11 @@ class SharedEngine:
         if self._engine is None or self.upkeep.problem:
             raise Overloaded(self.upkeep.problem)
         return self._engine
+
+    def was_asked(self) -> bool:
+        """Whether calls have asked it since this was called last."""
+        before, self._asked = self._asked, self.meter.begun
+        return self._asked > before
 
     async def aclose(self) -> None:
         self.upkeep.ready.clear()
@@ -364,6 +377,21 @@ class Engines:
             self.shared(choice).upkeep.suspect()
         for rehearsal in self._rehearsals_of(flavor):
             rehearsal.upkeep.suspect()
+
+    def probe(self, *, in_calls: bool) -> None:
+        """Has engines checked of which no call has found out lately whether they are well.
+
+        `in_calls`: there are calls. Those that they ask prove themselves, and those given up have probes of their own;
+        left are successors that nobody has needed yet.
+        """
+        for shared in self._shared:
+            asked = shared.was_asked()
+            unneeded = shared.meter.kind in SUCCEEDED and shared.upkeep.circuit.closed and not asked
+            if unneeded or not in_calls:
+                shared.upkeep.suspect()
+        if not in_calls:
+            for rehearsal in self._rehearsals:
+                rehearsal.upkeep.suspect()
 
     async def aclose(self) -> None:
         """Stops all engines. Idempotent."""

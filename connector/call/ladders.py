@@ -24,9 +24,12 @@ DEADLINES: Mapping[EngineKind, float] = MappingProxyType(
 With what the other engines take, and the next one, a caller hears nothing for less than 1.5 s.
 """
 
+LAST_DEADLINE = 8.0
+"""The same while nobody else can be asked: a late answer is better than none, and fillers tell the caller to wait."""
+
 E = TypeVar("E", bound=Engine)
-MakeEngine = Callable[[SharedEngine, float | None], E]
-"""The engine of a rung, once it is ready, with a deadline in seconds or without."""
+MakeEngine = Callable[[SharedEngine, float], E]
+"""The engine of a rung, once it is ready, with a deadline in seconds."""
 
 
 class Ladders:
@@ -43,44 +46,35 @@ class Ladders:
         """The recogniser, or those there are."""
         first = flavor.engines[EngineKind.STT]
         if _alone(flavor, first):
-            return cast(SpeechToText, self._engines.shared(first).engine)
-
-        def engine(shared: SharedEngine, deadline: float | None) -> SpeechToText:
-            recogniser = cast(SpeechToText, shared.engine)
-            name = shared.choice.engine
-            return recogniser if deadline is None else TimelySpeechToText(recogniser, name, deadline, self._clock)
-
-        return SpeechToTextLadder(EngineKind.STT.value, self._rungs(EngineKind.STT, first, engine))
+            return self._recogniser(self._engines.shared(first), first.deadline or LAST_DEADLINE)
+        return SpeechToTextLadder(EngineKind.STT.value, self._rungs(EngineKind.STT, first, self._recogniser))
 
     def llm(self, flavor: Flavor) -> LanguageModel:
         """The language model, or those there are."""
         first = flavor.engines[EngineKind.LLM]
         if _alone(flavor, first):
-            return cast(LanguageModel, self._engines.shared(first).engine)
-
-        def engine(shared: SharedEngine, deadline: float | None) -> LanguageModel:
-            model = cast(LanguageModel, shared.engine)
-            name = shared.choice.engine
-            return model if deadline is None else TimelyLanguageModel(model, name, deadline, self._clock)
-
-        return LanguageModelLadder(EngineKind.LLM.value, self._rungs(EngineKind.LLM, first, engine))
+            return self._model(self._engines.shared(first), first.deadline or LAST_DEADLINE)
+        return LanguageModelLadder(EngineKind.LLM.value, self._rungs(EngineKind.LLM, first, self._model))
 
     def tts(self, flavor: Flavor) -> TextToSpeech:
         """The voice, or those there are: what any of them has kept is said from there."""
         first = flavor.engines[EngineKind.TTS]
         if _alone(flavor, first):
-            return self._voices.of(self._engines.shared(first))
-
-        def engine(shared: SharedEngine, deadline: float | None) -> TextToSpeech:
-            voice = self._voices.of(shared)
-            name = shared.choice.engine
-            if deadline is None:
-                return voice
-            return voice.around(lambda inner: TimelyTextToSpeech(inner, name, deadline, self._clock))
-
-        ladder = TextToSpeechLadder(EngineKind.TTS.value, self._rungs(EngineKind.TTS, first, engine))
+            return self._voice(self._engines.shared(first), first.deadline or LAST_DEADLINE)
+        ladder = TextToSpeechLadder(EngineKind.TTS.value, self._rungs(EngineKind.TTS, first, self._voice))
         caches = [self._voices.cache(self._engines.shared(choice)) for choice in first.rungs]
         return CachedSpeech(ladder, SpeechCaches(caches))
+
+    def _recogniser(self, shared: SharedEngine, deadline: float) -> SpeechToText:
+        recogniser = cast(SpeechToText, shared.engine)
+        return TimelySpeechToText(recogniser, shared.choice.engine, deadline, self._clock)
+
+    def _model(self, shared: SharedEngine, deadline: float) -> LanguageModel:
+        return TimelyLanguageModel(cast(LanguageModel, shared.engine), shared.choice.engine, deadline, self._clock)
+
+    def _voice(self, shared: SharedEngine, deadline: float) -> TextToSpeech:
+        name = shared.choice.engine
+        return self._voices.of(shared).around(lambda voice: TimelyTextToSpeech(voice, name, deadline, self._clock))
 
     def _rungs(self, kind: EngineKind, first: EngineChoice, engine: MakeEngine[E]) -> list[Rung[E]]:
         shared = [self._engines.shared(choice) for choice in first.rungs]
@@ -92,15 +86,14 @@ class Ladders:
         return rungs
 
 
-def _made(engine: MakeEngine[E], shared: SharedEngine, deadline: float | None, usual: Callable[[], float | None]) -> E:
-    return engine(shared, usual() if deadline is None else deadline)
+def _made(engine: MakeEngine[E], shared: SharedEngine, deadline: float | None, usual: Callable[[], float]) -> E:
+    return engine(shared, deadline or usual())
 
 
-def _usual_deadline(kind: EngineKind, successors: Sequence[Circuit]) -> float | None:
-    """None where nobody would be asked instead: a late answer is better than none."""
-    return DEADLINES[kind] if any(circuit.closed for circuit in successors) else None
+def _usual_deadline(kind: EngineKind, successors: Sequence[Circuit]) -> float:
+    return DEADLINES[kind] if any(circuit.closed for circuit in successors) else LAST_DEADLINE
 
 
 def _alone(flavor: Flavor, first: EngineChoice) -> bool:
-    """Whether nothing is to happen where the engine fails but that the turn does."""
-    return not first.successors and first.deadline is None and flavor.last_resort is None
+    """Whether nothing is to happen where the engine fails but that the turn does: it is asked again in the next one."""
+    return not first.successors and flavor.last_resort is None

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
 from connector import config
+from connector.cli.answering import Account, Answering, answering
 from connector.cli.console import DEFAULT_CONFIG, AsJson, ConfigFile, settings_of
 from connector.config.model import Flavor, Settings
-from connector.errors import EngineError, VoxtrunkError
-from connector.host import LocalEngineHost
+from connector.errors import EngineError
 from connector.interfaces import (
     Action,
     CallInfo,
-    EngineContext,
     HangUp,
     IntentMatched,
-    LanguageModel,
     Party,
     PauseRecording,
     ResumeRecording,
@@ -39,10 +37,6 @@ from connector.pipeline.passages import PassageReader, plain
 app = typer.Typer(add_completion=False)
 
 
-class NotForChat(VoxtrunkError):
-    """A flavor without a language model has nothing to say."""
-
-
 @app.command()
 def chat(
     flavor: Annotated[str, typer.Option("--flavor", metavar="NAME", help="The flavor to talk to.")],
@@ -51,9 +45,11 @@ def chat(
 ) -> None:
     """Talk to a flavor by keyboard: its greeting, its language model, its actions; no speech.
 
-    Reads lines until the end of input or until the flavor hangs up. With --json, one JSON object
-    for each turn.
+    Reads lines until the end of input or until the flavor hangs up. Where the flavor's first language
+    model fails, its next one goes on, as in a call, and is named with the cause. With --json, one JSON
+    object for each turn.
     """
+    logging.getLogger("connector").addHandler(logging.NullHandler())  # what engines do is told with the replies
     settings = settings_of(file)
     nobody = CallInfo(call_id="", called="", calling="")
     asyncio.run(_chat(personal(config.flavor_named(settings, flavor), nobody), settings, as_json=as_json))
@@ -61,7 +57,7 @@ def chat(
 
 async def _chat(flavor: Flavor, settings: Settings, *, as_json: bool) -> None:
     screen = _JsonLines() if as_json else _Screen()
-    async with _language_model(flavor, settings) as model:
+    async with answering(flavor, settings) as model:
         history = History(flavor.persona)
         if flavor.greeting:
             greeting = plain(flavor.greeting)
@@ -69,11 +65,11 @@ async def _chat(flavor: Flavor, settings: Settings, *, as_json: bool) -> None:
             screen.reply(greeting)
             screen.end("", None, [])
         async for line in _lines(screen):
-            if not await _turn(flavor, model, history, line, screen):
+            if not await _turn(model, history, line, screen):
                 return
 
 
-async def _turn(flavor: Flavor, model: LanguageModel, history: History, line: str, screen: _Screen) -> bool:
+async def _turn(model: Answering, history: History, line: str, screen: _Screen) -> bool:
     """One exchange; False where it ends the conversation."""
     intent: str | None = None
     actions: list[Action] = []
@@ -91,31 +87,14 @@ async def _turn(flavor: Flavor, model: LanguageModel, history: History, line: st
                 case HangUp() | Transfer() | SendDtmf() | PauseRecording() | ResumeRecording():
                     actions.append(event)
     except EngineError as error:
-        screen.end(line, intent, [], error=str(error))
+        screen.end(line, intent, [], model.account(), str(error))
         return True
     for passage in passages.flush():
         reply += passage.text
         screen.reply(passage.text)
     history.add(line, reply)
-    screen.end(line, intent, actions)
+    screen.end(line, intent, actions, model.account())
     return not any(isinstance(action, HangUp | Transfer) for action in actions)
-
-
-@asynccontextmanager
-async def _language_model(flavor: Flavor, settings: Settings) -> AsyncIterator[LanguageModel]:
-    if flavor.llm is None:
-        raise NotForChat(f"{flavor.name} has no language model: there is nobody to chat with")
-    host = LocalEngineHost()
-    model = config.engine_descriptors()[flavor.llm.engine].load(
-        flavor.llm.options, EngineContext(host, settings.models)
-    )
-    try:
-        await model.start()
-        # The configuration has checked that the engine is of the kind that its key names.
-        yield cast(LanguageModel, model)
-    finally:
-        await model.aclose()
-        await host.aclose()
 
 
 async def _lines(screen: _Screen) -> AsyncIterator[str]:
@@ -151,6 +130,10 @@ async def _read(descriptor: int) -> bytes:
     return os.read(descriptor, 65536)
 
 
+NOBODY = Account(None, None, ())
+"""What is said unasked is no engine's."""
+
+
 class _Screen:
     """The conversation as text."""
 
@@ -166,10 +149,20 @@ class _Screen:
         """Shows a piece of the reply."""
         typer.echo(text, nl=False)
 
-    def end(self, heard: str, intent: str | None, actions: Sequence[Action], error: str | None = None) -> None:
-        """The turn is over."""
+    def end(
+        self,
+        heard: str,
+        intent: str | None,
+        actions: Sequence[Action],
+        account: Account = NOBODY,
+        error: str | None = None,
+    ) -> None:
+        """The turn is over; `account`: who gave the reply."""
         for action in actions:
             typer.echo(f" [{_described(action)}]", nl=False)
+        if error is None and account.passed_over:
+            causes = "; ".join(f"{one.engine}: {one.error}" for one in account.passed_over)
+            typer.echo(f" [answered by {account.engine}, number {account.rung} of the list: {causes}]", nl=False)
         typer.echo("" if error is None else f" [failed: {error}]")
 
 
@@ -186,13 +179,21 @@ class _JsonLines(_Screen):
     def reply(self, text: str) -> None:
         self._reply += text
 
-    def end(self, heard: str, intent: str | None, actions: Sequence[Action], error: str | None = None) -> None:
+    def end(
+        self,
+        heard: str,
+        intent: str | None,
+        actions: Sequence[Action],
+        account: Account = NOBODY,
+        error: str | None = None,
+    ) -> None:
         turn = {
             "heard": heard,
             "reply": self._reply,
             "intent": intent,
             "actions": [{"action": _ACTIONS[type(action)], **_fields(action)} for action in actions],
             "error": error,
+            **asdict(account),
         }
         typer.echo(json.dumps(turn, ensure_ascii=False))
         self._reply = ""

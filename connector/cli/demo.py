@@ -27,6 +27,7 @@ from connector import config
 from connector.api import Readiness
 from connector.app import SystemClock
 from connector.audio import Samples
+from connector.cli.answering import answering
 from connector.cli.console import AsJson, console, print_json, print_table
 from connector.cli.init import TEMPLATE
 from connector.cli.phone import PhoneKind, open_phone, resolve
@@ -34,10 +35,9 @@ from connector.cli.phone.caller import Caller, CallOver, Spurt
 from connector.cli.phone.plan import Line, draw, knowledge
 from connector.cli.phone.speech import say as synthesise
 from connector.cli.turns import print_latency
-from connector.config.model import Flavor, Settings
+from connector.config.model import Settings
 from connector.errors import CallFailed, VoxtrunkError
-from connector.host import LocalEngineHost
-from connector.interfaces import Clock, EngineContext, LanguageModel, Leg
+from connector.interfaces import Clock, Leg
 from connector.record import CallRecord, Turn
 
 app = typer.Typer(add_completion=False)
@@ -126,7 +126,9 @@ def demo(
     failures = failures_of(outcome, rows)
     recording = str(outcome.recording) if outcome.recording else None
     if as_json:
-        print_json({"turns": [asdict(row) for row in rows], "recording": recording, "ok": not failures})
+        errors = outcome.record.errors if outcome.record is not None else []
+        turns = [asdict(row) for row in rows]
+        print_json({"turns": turns, "recording": recording, "errors": errors, "ok": not failures})
     else:
         _print(rows, outcome)
     for failure in failures:
@@ -142,7 +144,8 @@ async def _demonstrate(seed: int, folder: Path, kind: PhoneKind, narrate: Callab
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     try:
         settings = await asyncio.to_thread(_configure, folder)
-        lines = draw(await knowledge(_model(config.flavor_named(settings, FLAVOR))), Random(seed))
+        async with answering(config.flavor_named(settings, FLAVOR), settings) as model:
+            lines = draw(await knowledge(model.model), Random(seed))
         speech = await synthesise([line.text for line in lines])
         async with _serving(settings, narrate):
             await _call(settings, kind, lines, speech, outcome, narrate)
@@ -152,17 +155,6 @@ async def _demonstrate(seed: int, folder: Path, kind: PhoneKind, narrate: Callab
     except VoxtrunkError as error:
         outcome.failures.append(str(error))
     return outcome
-
-
-def _model(flavor: Flavor) -> LanguageModel:
-    """The flavor's own language model, to learn what may be said to it."""
-    if flavor.llm is None:
-        raise StepFailed(f"the flavor {flavor.name} has no language model")
-    context = EngineContext(host=LocalEngineHost(), models=Path())
-    model = config.engine_descriptors()[flavor.llm.engine].load(flavor.llm.options, context)
-    if not isinstance(model, LanguageModel):
-        raise StepFailed(f"{flavor.llm.engine} is no language model")
-    return model
 
 
 # ------------------------------------------------------------------------------------ the server
@@ -182,6 +174,8 @@ def _configure(folder: Path) -> Settings:
     document["sip"]["listen"] = f"127.0.0.1:{_free_port(socket.SOCK_DGRAM)}"
     document["http"]["listen"] = f"127.0.0.1:{_free_port(socket.SOCK_STREAM)}"
     document["media"]["ports"] = f"{rtp}-{min(rtp + 19, 65535)}"
+    # Even on a machine that is busy: the caller takes what it hears first for the answer.
+    document["routes"] = [{"number": NUMBER, "flavor": FLAVOR, "with": {"fillers": []}}]
     file = folder / "voxtrunk.yml"
     file.write_text(yaml.safe_dump(document, sort_keys=False))
     return config.load(file)
@@ -394,5 +388,7 @@ def _print(rows: Sequence[Row], outcome: Outcome) -> None:
     )
     if outcome.record is not None:
         print_latency(outcome.record.turns)
+        for error in outcome.record.errors:  # an engine that failed, and who went on, among others
+            typer.echo(f"in the record: {error}")
     if outcome.recording is not None:
         typer.echo(f"\nrecording: {outcome.recording}")

@@ -153,19 +153,26 @@ _CASCADE = Scalar(Place("", 0, "pipeline"), "cascade", "cascade")
 def merge_overrides(base: Table, overrides: Table) -> Table:
     """`base` with the keys of `overrides` in their place.
 
-    Mappings are merged key by key, all else is replaced. An engine that is named (`engine: x`)
-    replaces the other one with all its options; without a name its options are merged. A list of engines replaces
-    whatever was there.
+    Mappings are merged key by key, all else is replaced. An engine that is named (`engine: x`), or a list of engines,
+    replaces whatever was there with all its options. Options without a name are merged into the engine, of a list
+    into the first one, whose successors stay as they are.
     """
     entries = dict(base.entries)
     for key, node in overrides.entries.items():
-        old = entries.get(key)
-        names_engine = key in ENGINE_KEYS and isinstance(node, Table) and "engine" in node.entries
-        if isinstance(old, Table) and isinstance(node, Table) and not names_engine:
-            entries[key] = merge_overrides(old, node)
-        else:
-            entries[key] = node
+        entries[key] = _merged(entries.get(key), node, engine=key in ENGINE_KEYS)
     return replace(base, place=overrides.place, entries=entries)
+
+
+def _merged(old: Node | None, node: Node, *, engine: bool) -> Node:
+    """`node` in the place of `old`. `engine`: both are an engine, or a list of engines."""
+    if not isinstance(node, Table) or (engine and "engine" in node.entries):
+        return node
+    if isinstance(old, Table):
+        return merge_overrides(old, node)
+    if engine and isinstance(old, Listing) and old.items:
+        first, *successors = old.items
+        return replace(old, items=(_merged(first, node, engine=engine), *successors))
+    return node
 
 
 def shown_overrides(overrides: Table) -> dict[str, str]:
@@ -218,7 +225,9 @@ def _ladder(kind: EngineKind, node: Node, engines: EngineCatalog, report: Report
             chosen.append(choice)
     if len(chosen) < len(node.items):
         return None
-    return chosen[0].model_copy(update={"successors": tuple(chosen[1:])})
+    *others, last = chosen
+    first, *rest = [*(one.model_copy(update={"options": one.options.with_successor()}) for one in others), last]
+    return first.model_copy(update={"successors": tuple(rest)})
 
 
 def _choose(kind: EngineKind, node: Node, engines: EngineCatalog, report: Report) -> EngineChoice | None:

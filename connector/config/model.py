@@ -263,12 +263,23 @@ SPARED = (EngineKind.TURN_DETECTOR,)
 """Engines that a call can do without: silence and words tell that the caller has finished, too."""
 
 
+def _seconds(value: Any) -> Any:
+    """Says what would be right where a duration has a unit, or is in milliseconds."""
+    unit = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s)", value) if isinstance(value, str) else None
+    if unit is not None:
+        seconds = float(unit[1]) / (1000 if unit[2] == "ms" else 1)
+        raise ValueError(f"has a unit: seconds are wanted as a plain number ({seconds:g})")
+    if isinstance(value, int | float) and value >= 100:
+        raise ValueError(f"is too long for seconds, which are wanted ({value / 1000:g}, if those were milliseconds)")
+    return value
+
+
 class RungSettings(Section):
     """What a flavor may say of an engine that answers requests, beside the engine's own options."""
 
-    deadline: Annotated[float, Field(ge=0.1, le=60)] | None = None
+    deadline: Annotated[float, Field(ge=0.1, le=20), BeforeValidator(_seconds)] | None = None
     """Seconds in which the first text or audio is owed, before the next engine is asked. Without it, while there is
-    one to ask, 0.6 for `stt`, 0.7 for `llm` and 0.6 for `tts`."""
+    one to ask, 0.6 for `stt`, 0.7 for `llm` and 0.6 for `tts`; 8 where there is none."""
 
 
 class EngineChoice(RungSettings):
@@ -393,10 +404,10 @@ class FlavorEntry(Section):
     """After so many `reprompt`s in a row without an answer the call is ended, with `farewell`; 0 for never."""
     farewell: SpokenText = ""
     """Said before a call is ended for silence or after `max_seconds`; empty for nothing."""
-    fillers: tuple[Annotated[SpokenText, Field(min_length=1)], ...] = ()
-    """Said in turn, such as "One moment.", where an answer is late."""
-    filler_after: Annotated[float, Field(ge=0.5, le=30)] = 1.5
-    """Seconds after the end of a turn from which on an answer is late."""
+    fillers: tuple[Annotated[SpokenText, Field(min_length=1)], ...] = ("One moment, please.",)
+    """Said in turn where an answer is late, and again while it is; an empty list for silence."""
+    filler_after: Annotated[float, Field(ge=0.5, le=30)] = 1.4
+    """Seconds after the caller's last word from which on an answer is late."""
     audio: EngineChoice | None = None
     """Suppresses noise and cancels echo in what the pipeline hears; without it, the pipeline hears the line itself."""
     vad: EngineChoice | None = None

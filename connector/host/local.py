@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pickle import PicklingError
 from threading import Thread
 from typing import Any
 
@@ -90,16 +91,23 @@ class _Remote:
         self._pipe, theirs = context.Pipe()
         # A daemon, that is: killed where the connector ends without closing its engines.
         self._process = context.Process(target=_serve, args=(theirs, self._factory), name=self._name, daemon=True)
-        self._process.start()
-        theirs.close()
-        if self._stopped:
-            self._process.kill()
         try:
+            with theirs:
+                self._start(self._process)
+            if self._stopped:
+                self._process.kill()
             self._answer()
         except BaseException:
             self._forget()
             raise
         return self._run
+
+    def _start(self, process: SpawnProcess) -> None:
+        try:
+            process.start()
+        except (PicklingError, AttributeError, TypeError) as error:  # pickle raises all three
+            wanted = "it should be a function of a module, or a partial one of values"
+            raise EngineError(self._name, f"what it loads cannot be given to a process: {error} ({wanted})") from error
 
     def stop(self) -> None:
         """Kills the process, and with it the call that it may be serving. From any thread."""

@@ -25,7 +25,7 @@ from connector.pipeline.generation import Generations
 from connector.pipeline.hearing import Heard, Hearing
 from connector.pipeline.history import History
 from connector.pipeline.passages import Passage, plain
-from connector.pipeline.responder import TAIL_SECONDS, CascadeEngines, Responder, pieces_of
+from connector.pipeline.responder import ANSWER_SECONDS, TAIL_SECONDS, CascadeEngines, Responder, pieces_of
 from connector.pipeline.sentences import fold
 from connector.turn.barge_in import SPEECH_TO_RECOGNISE, certain, goes_on, interrupts, speech_needed, was_echo
 from connector.turn.completeness import Completeness, Expected, backchannel, expectation, filler_only, judge
@@ -324,14 +324,16 @@ class Cascade:
         end, settings = self._endpointing.end, self._flavor.turn
         certain = self._hearing.covering(end) is not None
         heard = self._hearing.covering(end - TAIL_OF_WORD_SECONDS)
-        # Without its words no answer begins in any case, and they may say that it is not over.
+        # Without its words no answer begins in any case, and they may say that it is not over: there is time for them
+        # until the caller has to be told that it takes a moment.
         awaited = not certain and self._hearing.busy and self._hearing.until >= end
+        least = self._flavor.filler_after - ANSWER_SECONDS if awaited else 0.0
         if heard is None:
-            self._endpointing.patience = math.inf if awaited else settings.end_silence
+            self._endpointing.patience = max(least, settings.end_silence)
             return
         text = " ".join(filter(None, (*self._unanswered.words, heard.text)))
         needed = silence_needed(settings, self._completeness(text), self._finished)
-        self._endpointing.patience = math.inf if awaited else needed
+        self._endpointing.patience = max(least, needed)
         if self._speculation is not None and self._speculation.input.text != text:
             self._drop_speculation()
         pause = max(self._endpointing.quiet(at), self._endpointing.silence(at))
@@ -379,6 +381,7 @@ class Cascade:
         frames = self._ear.take(ended.at if ended.cut else ended.end + TAIL_SECONDS)
         given, self._unanswered = self._unanswered, Input()
         heard = self._hearing.covering(ended.end) if not ended.cut else None
+        awaited = self._hearing.hand_over(ended.end) if heard is None and not ended.cut else None
         if heard is None:
             given.frames += frames
         else:
@@ -396,6 +399,7 @@ class Cascade:
             speculation = None
         exchange = self._exchange = speculation or self._begin()
         exchange.input = given
+        exchange.recognition = awaited
         exchange.mark("speech_end", self._ear.wire_time(ended.end))
         exchange.mark("decided", self._clock.now())
         if heard is not None:
@@ -538,6 +542,7 @@ class Cascade:
         if heard or exchange.prompt:
             self._cut_short = exchange
             self._record(exchange, heard, interrupted=True)
+            self._unanswered.frames += exchange.input.frames  # of which nobody knows the words yet
         else:
             self._unanswered = exchange.input
 
@@ -600,16 +605,14 @@ class Cascade:
         try:
             if exchange.error is not None:
                 pass  # the recogniser kept everybody waiting already
-            elif exchange.prompt:
-                await self._responder.recite(exchange, exchange.pieces)
             else:
-                await self._transcribe(exchange)
+                async with self._responder.bridging(exchange):
+                    await self._respond(exchange)
                 if not exchange.generation.live:
                     return
-                if not exchange.input.words:
+                if not (exchange.prompt or exchange.input.words or exchange.fillers):
                     self._nothing_heard(exchange)
                     return
-                await self._responder.answer(exchange)
         except EngineError as error:
             exchange.fail(error)
         await exchange.released.wait()
@@ -623,11 +626,26 @@ class Cascade:
         if exchange.generation.live:
             self._over(exchange, heard)
 
+    async def _respond(self, exchange: Exchange) -> None:
+        """Says what there is to say; nothing where the caller said nothing."""
+        if exchange.prompt:
+            await self._responder.recite(exchange, tuple(exchange.pieces))
+            return
+        await self._transcribe(exchange)
+        if exchange.generation.live and exchange.input.words:
+            await self._responder.answer(exchange)
+
     async def _transcribe(self, exchange: Exchange) -> None:
         """Turns what is left of the input as audio into words."""
         if not exchange.input.frames:
             return
-        text = await self._responder.recognise(exchange.input.frames)
+        if exchange.recognition is None:
+            text = await self._responder.recognise(exchange.input.frames)
+        else:
+            answer = await exchange.recognition
+            if isinstance(answer, EngineError):
+                raise answer
+            text = answer.text
         if not exchange.generation.live:
             return  # the input is another exchange's by now
         exchange.mark("transcribed", self._clock.now())

@@ -9,6 +9,7 @@ from connector.audio import Audio, Frame
 from connector.errors import EngineError
 from connector.interfaces import Action, TurnRecord, TurnTiming
 from connector.pipeline.generation import Generation
+from connector.pipeline.hearing import Question
 from connector.pipeline.leading_silence import LeadingSilence
 from connector.pipeline.passages import Passage
 from connector.pipeline.script import Script
@@ -34,6 +35,8 @@ class Exchange:
     generation: Generation
     input: Input = field(default_factory=Input)
     """What the model answers."""
+    recognition: Question | None = None
+    """It asks for the words in `input.frames`, and began before the exchange did."""
     prompt: bool = False
     """The agent speaks unasked: `pieces` is all there is to say."""
     reply: str = ""
@@ -47,8 +50,10 @@ class Exchange:
     silence: LeadingSilence = field(default_factory=LeadingSilence)
     """Of the voice's beginning."""
     script: Script = field(default_factory=Script)
+    fillers: int = 0
+    """How many of the pieces begun, the first ones, are fillers."""
     speaking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while one piece is being synthesised: a filler and the reply come one after the other."""
+    """Held while the voice of one piece comes: a filler and the reply come one after the other."""
     intent: str | None = None
     actions: list[Action] = field(default_factory=list)
     released: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,6 +65,11 @@ class Exchange:
     timing: TurnTiming = field(default_factory=TurnTiming)
     error: str | None = None
     task: asyncio.Task[None] | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the voice has come to what is to be said, fillers apart."""
+        return len(self.script) > self.fillers
 
     def mark(self, step: str, at: float) -> None:
         """Notes that `step` (a field of `TurnTiming`) happened at clock time `at`; the first time counts."""
@@ -74,8 +84,9 @@ class Exchange:
     def cancel(self) -> None:
         """Stops the work; whatever still comes of it is stale."""
         self.generation.cancel()
-        if self.task is not None:
-            self.task.cancel()
+        for task in (self.task, self.recognition):
+            if task is not None:
+                task.cancel()
 
     def record(self, spoken: str, *, interrupted: bool) -> TurnRecord:
         """The exchange as the observer is told of it."""

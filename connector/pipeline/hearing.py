@@ -37,6 +37,10 @@ class Heard:
     at: float
 
 
+Question = asyncio.Task[Heard | EngineError]
+"""The recogniser is at work; its result is the answer, or why there is none."""
+
+
 class Hearing:
     """Asks the recogniser about one utterance again and again: of its answers that counts which heard most."""
 
@@ -44,7 +48,7 @@ class Hearing:
         self._recognise = recognise
         self._clock = clock
         self._on_heard = on_heard
-        self._questions: list[asyncio.Task[None]] = []
+        self._questions: list[Question] = []
         self._until = -inf
         self.heard: Heard | None = None
         """The latest answer."""
@@ -91,6 +95,10 @@ class Hearing:
         self._until = until
         self._questions.append(tasks.create_task(self._ask(frames, until), name="recognition"))
 
+    def hand_over(self, end: float) -> Question | None:
+        """The question about everything up to media time `end`, where its answer is awaited: from now on not by us."""
+        return self._questions.pop() if self._questions and self._until >= end else None
+
     def cancel(self) -> None:
         """Drops the questions that are not answered yet. What they asked about counts as not asked."""
         for question in self._questions:
@@ -98,25 +106,25 @@ class Hearing:
         self._questions.clear()
         self._until = self.heard.until if self.heard is not None else -inf
 
-    async def _ask(self, frames: Sequence[Frame], until: float) -> None:
+    async def _ask(self, frames: Sequence[Frame], until: float) -> Heard | EngineError:
         began = self._clock.now()
-        failure = None
-        text = ""
+        answer: Heard | EngineError
         try:
-            text = await self._recognise(frames)
+            answer = Heard(await self._recognise(frames), until, self._clock.now())
         except EngineError as error:
-            failure = error
+            answer = error
+        seconds = self._clock.now() - began
+        if isinstance(answer, Heard):
+            self.seconds += (seconds - self.seconds) * (SMOOTHING if self.seconds else 1)
         question = asyncio.current_task()
         if question not in self._questions:
-            return
+            return answer
         self._questions.remove(question)
-        now = self._clock.now()
-        if failure is not None:
+        if isinstance(answer, EngineError):
             # Who needs the words asks again, unless that would be a second long wait: here they were only wanted early.
             self._until = inf
-            self.failure = failure if now - began >= LONG_SECONDS else None
-            return
-        self.seconds += (now - began - self.seconds) * (SMOOTHING if self.seconds else 1)
-        if self.heard is None or until > self.heard.until:
-            self.heard = Heard(text, until, now)
-            self._on_heard(self.heard)
+            self.failure = answer if seconds >= LONG_SECONDS else None
+        elif self.heard is None or until > self.heard.until:
+            self.heard = answer
+            self._on_heard(answer)
+        return answer

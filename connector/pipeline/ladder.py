@@ -195,13 +195,14 @@ class _Attempt:
 def remainder(text: str, spoken: float) -> str:
     """What of `text` is still to be said when a voice broke off after about `spoken` characters of it.
 
-    It begins with the word in which that was, or the one before it.
+    It begins with the word in which that was, or the one before it. Punctuation alone ("Vraiment ?") is nothing to say.
     """
     reached = spoken - MARGIN
     if reached >= len(text):
         return ""
     begins = [word.start() for word in _WORD.finditer(text)]
-    return text[max((begin for begin in begins if begin <= reached), default=0) :]
+    rest = text[max((begin for begin in begins if begin <= reached), default=0) :]
+    return rest if any(map(str.isalnum, rest)) else ""
 
 
 def continued(history: Sequence[Message], written: str, phrases: Sequence[str] = ()) -> Sequence[Message]:

@@ -31,6 +31,8 @@ class Meter:
         self.engine = engine
         self.in_flight = 0
         """Requests that are running now."""
+        self.begun = 0
+        """Requests so far."""
         self.first_seconds: float | None = None
         """Time to the first text or audio, smoothed; None before the first one."""
         self.pace = CHARACTERS_PER_SECOND
@@ -38,7 +40,6 @@ class Meter:
         self._report = report
         self._undisturbed: float | None = None
         """The same of requests that had the engine to themselves."""
-        self._begun = 0
         self._alone: int | None = None
         self._waiting: dict[int, float] = {}
         """When requests began of which nothing has come, by their tickets: the oldest first."""
@@ -56,11 +57,11 @@ class Meter:
 
     def begin(self, now: float) -> int:
         """A request begins; returns its ticket."""
-        self._begun += 1
-        self._alone = None if self.in_flight else self._begun
+        self.begun += 1
+        self._alone = None if self.in_flight else self.begun
         self.in_flight += 1
-        self._waiting[self._begun] = now
-        return self._begun
+        self._waiting[self.begun] = now
+        return self.begun
 
     def answered(self, ticket: int, now: float) -> None:
         """The first text or audio of the request `ticket` came."""

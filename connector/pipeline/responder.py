@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle, takewhile
 from typing import Literal
@@ -50,6 +50,12 @@ LEAD_SECONDS = 5.0
 
 MARKED = frozenset("|`[]#*_<>")
 """Characters of Markdown."""
+
+ANSWER_SECONDS = 0.5
+"""No filler comes so soon after the end of a turn: most answers do."""
+
+FILLED_SECONDS = 3.0
+"""So long after a filler the next one is due."""
 
 TAIL_SECONDS = 0.2
 """Silence that a recogniser gets after the last word: it wants to hear that it is over."""
@@ -143,7 +149,6 @@ class Responder:
         pieces: asyncio.Queue[Passage | None] = asyncio.Queue()
         async with asyncio.TaskGroup() as tasks:
             thinking = tasks.create_task(self._think(exchange, pieces))
-            filling = tasks.create_task(self._fill(exchange))
             waiting: deque[Passage | None] = deque()
             try:
                 while (piece := await self._next(exchange, pieces, waiting)) is not None:
@@ -151,8 +156,6 @@ class Responder:
             except EngineError as error:
                 exchange.fail(error)
                 thinking.cancel()
-            finally:
-                filling.cancel()
 
     async def _next(
         self, exchange: Exchange, pieces: asyncio.Queue[Passage | None], waiting: deque[Passage | None]
@@ -185,11 +188,8 @@ class Responder:
 
     async def apologise(self, exchange: Exchange) -> None:
         """Says that something went wrong, if the voice still can."""
-        exchange.script.abandon()
-        try:
+        with suppress(EngineError):
             await self.recite(exchange, pieces_of(self._flavor.apology))
-        except EngineError:
-            exchange.script.abandon()
 
     def release(self, exchange: Exchange) -> None:
         """The caller has finished: what was held is heard, and done."""
@@ -244,36 +244,69 @@ class Responder:
         else:
             exchange.early.append(action)
 
+    @asynccontextmanager
+    async def bridging(self, exchange: Exchange) -> AsyncGenerator[None, None]:
+        """Meanwhile says that the voice of `exchange` takes a moment, where it does, and again while it does."""
+        filling = asyncio.create_task(self._fill(exchange), name="fillers")
+        try:
+            yield
+        finally:
+            filling.cancel()
+            await asyncio.wait([filling])
+        if not filling.cancelled():
+            filling.result()
+
     async def _fill(self, exchange: Exchange) -> None:
-        """Says that the answer takes a moment, where it does."""
         if not self._flavor.fillers:
             return
         await exchange.released.wait()
-        await self._clock.sleep(self._flavor.filler_after)
-        if exchange.script.begun:
-            return
-        fillers = pieces_of(next(self._fillers))
-        exchange.pieces[:0] = fillers
-        try:
-            await self.recite(exchange, fillers)
-        except EngineError:
-            exchange.script.abandon()  # the reply itself will tell
+        released = self._clock.now()
+        silent = released if exchange.timing.speech_end is None else exchange.timing.speech_end
+        due = max(silent + self._flavor.filler_after, released + ANSWER_SECONDS)
+        while True:
+            await self._clock.sleep(due - self._clock.now())
+            if exchange.answered:
+                return
+            for piece in pieces_of(next(self._fillers)):
+                with suppress(EngineError):  # the reply itself will tell
+                    await self._say(exchange, piece, filler=True)
+            due = self._clock.now() + self._lead(exchange) + FILLED_SECONDS
 
     # ------------------------------------------------------------------------------ speaking
 
-    async def _say(self, exchange: Exchange, piece: Passage) -> None:
-        """Has one piece synthesised, and hands it on as it comes."""
-        async with exchange.speaking:
-            await self._keep_pace(exchange)
-            exchange.script.begin(piece.text, interruptible=piece.interruptible)
-            text = said(piece, self._flavor.language)
-            if text:
-                tts = self._metering.tts(self._engines.tts, exchange.generation.number)
-                speech = tts.synthesize(text)
-                async with aclosing(read(speech, self._name("tts"))) as chunks:
-                    async for audio in chunks:
+    async def _say(self, exchange: Exchange, piece: Passage, *, filler: bool = False) -> None:
+        """Has one piece synthesised, and hands it on as it comes; a filler only before the reply.
+
+        Until its first audio is there it has not begun: a filler may still go before it.
+        """
+        await self._keep_pace(exchange)
+        async with aclosing(self._voiced(exchange, piece)) as voice:
+            audio = await anext(voice, None)
+            async with exchange.speaking:
+                if filler:
+                    if exchange.answered:
+                        return
+                    exchange.pieces.insert(exchange.fillers, piece)
+                    exchange.fillers += 1
+                exchange.script.begin(piece.text, interruptible=piece.interruptible)
+                try:
+                    while audio is not None:
                         self._write(exchange, audio)
-            exchange.script.end()
+                        audio = await anext(voice, None)
+                    exchange.script.end()
+                finally:
+                    exchange.script.abandon()
+
+    async def _voiced(self, exchange: Exchange, piece: Passage) -> AsyncGenerator[Audio, None]:
+        """What the synthesiser makes of `piece`, without empty stretches."""
+        text = said(piece, self._flavor.language)
+        if not text:
+            return
+        tts = self._metering.tts(self._engines.tts, exchange.generation.number)
+        async with aclosing(read(tts.synthesize(text), self._name("tts"))) as speech:
+            async for audio in speech:
+                if len(audio.samples):
+                    yield audio
 
     def _write(self, exchange: Exchange, audio: Audio) -> None:
         if not exchange.generation.live:

@@ -33,10 +33,9 @@ class Script:
         """Audio handed to the port so far."""
         return self._seconds
 
-    @property
-    def begun(self) -> bool:
-        """Whether any piece was."""
-        return bool(self._lines)
+    def __len__(self) -> int:
+        """How many pieces were begun."""
+        return len(self._lines)
 
     def begin(self, text: str, *, interruptible: bool = True) -> None:
         """The audio that follows speaks `text`, which the caller may interrupt or not."""

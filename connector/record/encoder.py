@@ -23,7 +23,7 @@ FORMAT = "s16"
 def load() -> None:
     """Imports the libraries, which takes a while. Raises `RecordError` where they are missing."""
     try:
-        import av  # noqa: F401
+        import av  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise RecordError(f"{error}: run `pip install 'voxtrunk[recording]'`, or set records.format to wav") from error
 

@@ -67,7 +67,7 @@ class Timer(Enum):
     F = "F"
     G = "G"
     H = "H"
-    I = "I"  # noqa: E741
+    I = "I"  # noqa: E741 - the RFC's name
     J = "J"
     K = "K"
     L = "L"
@@ -100,7 +100,7 @@ class Action(Enum):
     """Tell the transaction user that nobody answered."""
 
 
-S, I, T, A = State, Input, Timer, Action  # noqa: E741
+S, I, T, A = State, Input, Timer, Action  # noqa: E741 - short, for the tables
 Table = Mapping[tuple[State, Input | Timer], tuple[State, tuple[Action, ...]]]
 
 

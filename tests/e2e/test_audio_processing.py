@@ -66,6 +66,7 @@ async def test_the_pipeline_hears_less_noise_and_the_recording_has_all_of_it(tmp
             while not monitor.records:  # noqa: ASYNC110 - the record is written by the connector's own task
                 await asyncio.sleep(0.02)
         [record] = monitor.records
+        assert f'voxtrunk_engine_failed_batches_total{{engine="{NAME}",kind="audio"}}' in app.metrics().decode()
     assert record.files.recording is not None
     audio = await asyncio.to_thread(samples, tmp_path / "records" / record.files.recording)
     loud = np.flatnonzero(np.abs(audio[:, 0]) > 1000)

@@ -167,6 +167,14 @@ def test_no_image_runs_as_root(dockerfile: Path) -> None:
     assert re.findall(r"^USER (\w+)$", dockerfile.read_text(), re.M)[-1] != "root"
 
 
+def test_ours_are_of_one_user_and_group() -> None:
+    """So that one volume, or a folder of the machine, can belong to all of them."""
+    for dockerfile in (DOCKERFILES[0], *ENGINE_DOCKERFILES):
+        text = dockerfile.read_text()
+        assert "groupadd --system --gid 10001 " in text
+        assert "useradd --system --uid 10001 --gid 10001 " in text
+
+
 def test_the_connector_can_be_stopped_while_it_starts() -> None:
     """The kernel gives the first process of a container no signal that it has no handler for, as Python at first."""
     assert 'ENTRYPOINT ["tini", "--", "voxtrunk"]' in DOCKERFILES[0].read_text()
@@ -238,7 +246,7 @@ def mounted(service: Mapping[str, Any]) -> dict[str, str]:
 
 def test_variables_and_defaults_are_in_the_example() -> None:
     example = (ROOT / ".env.example").read_text()
-    variables = re.findall(r"\$\{(\w+):-([^}]*)\}", FILE.read_text())
+    variables = re.findall(r"\$\{(\w+):?-([^}]+)\}", FILE.read_text())
     assert len(dict(variables)) == len(set(variables)), "one default each"
     assert dict(re.findall(r"^# (\w+)=(.+)$", example, re.M)) == dict(variables)
     assert set(re.findall(r"\$\{(\w+)-\}", FILE.read_text())) <= set(re.findall(r"^# (\w+)=$", example, re.M))
@@ -325,6 +333,15 @@ def test_services_know_their_variables(service: str) -> None:
     known = {f"{service}_{name}".upper() for name in re.findall(r"^    (\w+): ", settings.read_text(), re.M)}
     for name in (service, f"{service}-cpu"):
         assert ENGINES[name]["environment"].keys() <= known
+
+
+@pytest.mark.parametrize("service", ["chatterbox", "whisper"])
+def test_services_may_end_what_they_have_begun(service: str) -> None:
+    """They are killed only after the time that they give it themselves."""
+    (settings,) = (ROOT / "flavors" / "services" / service).glob("*/settings.py")
+    (drain,) = re.findall(r"^    drain: .* = ([\d.]+)$", settings.read_text(), re.M)
+    for name in (service, f"{service}-cpu"):
+        assert float(ENGINES[name]["stop_grace_period"].removesuffix("s")) > float(drain)
 
 
 def test_a_card_for_each_engine_is_a_matter_of_variables() -> None:

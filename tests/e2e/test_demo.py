@@ -32,7 +32,7 @@ async def test_a_caller_talks_to_the_offline_flavor(tmp_path: Path) -> None:
     finished = await run("demo", "--seed", "1", "--json", "--keep", str(tmp_path), seconds=120)
     assert finished.status == 0, finished.errors
     document = json.loads(finished.output)
-    assert list(document) == ["turns", "recording", "ok"]
+    assert list(document) == ["turns", "recording", "errors", "ok"]
     assert document["ok"] is True
     turns = document["turns"]
     assert len(turns) >= 4
@@ -54,4 +54,4 @@ async def test_a_missing_model_is_told_with_the_command_that_fetches_it(tmp_path
     assert finished.status == 1
     assert "cannot take calls" in finished.errors
     assert "voxtrunk models fetch" in finished.errors
-    assert json.loads(finished.output) == {"turns": [], "recording": None, "ok": False}
+    assert json.loads(finished.output) == {"turns": [], "recording": None, "errors": [], "ok": False}

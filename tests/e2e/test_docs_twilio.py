@@ -103,6 +103,7 @@ class Gateway:
             await asyncio.sleep(start + (index + 1) * 0.02 - loop.time())
 
     async def _port(self) -> int:
+        # A file that another process writes has no event (ASYNC110).
         async with asyncio.timeout(10):
             while not self.log.exists() or not (line := self.log.read_text().split()):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)

@@ -1,8 +1,12 @@
-"""Servers killed with -9 in mid-call, over real SIP and RTP: the next engine goes on, and the first one comes back."""
+"""Servers killed with -9 in mid-call, over real SIP and RTP: the next engine goes on, and the first one comes back.
+
+And servers that are stopped in mid-call, with nobody to go on for them: the caller is told to wait, and what happened.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +19,7 @@ from random import randrange
 import pytest
 
 from connector.app import App, SystemClock
+from connector.call.ladders import LAST_DEADLINE
 from connector.cli.phone.caller import Caller
 from connector.cli.phone.own import own_phone
 from connector.config import engine_descriptors
@@ -31,6 +36,7 @@ from connector.config.model import (
 from connector.interfaces import Engine, EngineContext, EngineDescriptor, EngineKind, EngineOptions, ServiceOutcome
 from connector.pipeline.circuit import CircuitState
 from connector.pipeline.ladder import GO_ON
+from connector.pipeline.responder import FILLED_SECONDS
 from connector.record import CallRecord, Service
 from tests.e2e.openai_server import QUESTION, STORY
 from tests.fakes.calls import FakeMonitor
@@ -60,6 +66,11 @@ class ServerProcess:
         self.base_url = (await self._process.stdout.readline()).decode().strip()
         self._port = int(self.base_url.split(":")[2].partition("/")[0])
 
+    def hang(self) -> None:
+        """It accepts connections, and never answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
     async def kill(self) -> None:
         """With -9. Idempotent."""
         process, self._process = self._process, None
@@ -73,9 +84,12 @@ def _continued(asked: str) -> list[Step]:
 
 
 class House:
-    """A connector whose first choice for one part is the server; all else are fakes in this process."""
+    """A connector whose first choice for one part is the server, its only one where that is `alone`.
 
-    def __init__(self, folder: Path, part: str, server: ServerProcess) -> None:
+    All else are fakes in this process.
+    """
+
+    def __init__(self, folder: Path, part: str, server: ServerProcess, *, alone: bool = False) -> None:
         self.book = ToneBook()
         self.monitor = FakeMonitor()
         self.engines: dict[str, tuple[EngineKind, Engine]] = {
@@ -89,8 +103,11 @@ class House:
         fakes = {
             kind.value: EngineChoice(engine=name, options=EngineOptions()) for name, (kind, _) in self.engines.items()
         }
-        ladder = EngineChoice(engine=FIRST[part], options=options, successors=(fakes[part],))
+        successors = () if alone else (fakes[part],)
+        ladder = EngineChoice(engine=FIRST[part], options=options, successors=successors)
         self.flavor = Flavor(name="desk", **{**fakes, part: ladder})  # type: ignore[arg-type]
+        if not alone:
+            self.flavor = self.flavor.model_copy(update={"fillers": ()})
         first = randrange(21_000, 32_000, 100)
         self.settings = Settings(
             file=folder / "voxtrunk.yml",
@@ -140,6 +157,13 @@ async def closed(app: App) -> None:
     """Waits until every engine is asked again."""
     async with asyncio.timeout(20):
         while any(rung.circuit is not CircuitState.CLOSED for rung in app.rungs()):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.05)
+
+
+async def logged(caplog: pytest.LogCaptureFixture, message: str) -> None:
+    """Waits until the connector has logged `message`."""
+    async with asyncio.timeout(20):
+        while message not in caplog.messages:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.05)
 
 
@@ -198,3 +222,30 @@ async def test_a_server_killed_in_mid_sentence_is_hardly_noticed(part: str, tmp_
     assert any(error.startswith(f"turn 1: {part} 1, {FIRST[part]}: ") for error in record.errors)
     assert recovered.error is None
     assert {rung for rung, _ in of(recovered.services, part)} == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["tts", "llm", "stt"])
+async def test_a_sole_server_that_hangs_leaves_nobody_in_silence(
+    part: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "connector")
+    server = ServerProcess()
+    try:
+        await server.start()
+        house = House(tmp_path, part, server, alone=True)
+        async with a_call(house) as (_, caller):
+            question = house.book.speak(QUESTION, 1.5).samples
+            await logged(caplog, "voice prepared")
+            server.hang()
+            said = await caller.say(question)
+            told = await caller.wait_for_speech(5, after=said.end)
+            assert told is not None
+            await caller.wait_for_silence(FILLED_SECONDS + 1.5, 30)
+        record = await record_of(house)
+    finally:
+        await server.kill()
+    assert told.start - said.end < SILENCE
+    [turn] = record.turns
+    assert turn.spoken == " ".join([*house.flavor.fillers * 2, house.flavor.apology])
+    assert turn.error == f"{FIRST[part]}: no {'audio' if part == 'tts' else 'text'} within {LAST_DEADLINE} s"

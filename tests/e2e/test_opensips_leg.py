@@ -433,7 +433,7 @@ async def test_a_ua_that_is_killed_and_comes_back(installed: Installed, tmp_path
             assert await next_event(leg) == Established()
             await asyncio.to_thread(ua.stop, signal.SIGKILL)
             async with asyncio.timeout(5):
-                while "does not answer" not in connector.endpoint.problem:  # noqa: ASYNC110
+                while "does not answer" not in connector.endpoint.problem:  # noqa: ASYNC110 - as above
                     await asyncio.sleep(0.1)
             ua.start()
             assert await next_event(leg) == Terminated(Party.SYSTEM, "OpenSIPS no longer has the call")

@@ -15,7 +15,7 @@ from tests.fakes.audio_port import FakeAudioPort
 from tests.fakes.clock import LoopClock
 from tests.fakes.engines import FakeLanguageModel, FakeSpeechToText, FakeTextToSpeech, FakeVad, Step, ToneBook
 
-FLAVOR = Flavor(name="test", greeting="Hello, how can I help you?", persona="You are helpful.")
+FLAVOR = Flavor(name="test", greeting="Hello, how can I help you?", persona="You are helpful.", fillers=())
 QUIET = FLAVOR.model_copy(update={"greeting": ""})
 
 FRAME = 0.02

@@ -16,7 +16,7 @@ import pytest
 
 from connector.audio import Audio
 from connector.call.engines import FIRST_RETRY, LONGEST_RETRY, Engines
-from connector.call.ladders import DEADLINES, Ladders
+from connector.call.ladders import DEADLINES, LAST_DEADLINE, Ladders
 from connector.call.voices import Voices
 from connector.config.model import EngineChoice, Flavor, LastResortSettings
 from connector.errors import EngineRefused, EngineUnreachable
@@ -43,6 +43,7 @@ from connector.pipeline.cascade import Cascade, CascadeEngines
 from connector.pipeline.circuit import LONGEST_REST, CircuitState
 from connector.pipeline.ladder import GO_ON
 from connector.pipeline.last_resort import LastResort
+from connector.pipeline.responder import FILLED_SECONDS
 from tests.fakes.clock import LoopClock, virtual_time
 from tests.fakes.engines import FakeLanguageModel, FakeSpeechToText, FakeTextToSpeech, Step, ToneBook
 from tests.scenarios.conversation import FRAME, Conversation
@@ -112,9 +113,11 @@ class Options(EngineOptions):
 
 
 class House:
-    """Two engines for each part, and the calls that share them."""
+    """Two engines for each part (one, where it is `alone`), and the calls that share them."""
 
-    def __init__(self, answers: Mapping[str, Sequence[Step]] | None = None, **flavor: object) -> None:
+    def __init__(
+        self, answers: Mapping[str, Sequence[Step]] | None = None, *, alone: bool = False, **flavor: object
+    ) -> None:
         self.clock = LoopClock()
         self.book = ToneBook()
         self.ears = MortalEar("whisper-gpu", self.book), MortalEar("whisper-cpu", self.book)
@@ -129,8 +132,11 @@ class House:
         }
         self.flavor = Flavor(
             name="desk",
-            **{kind.value: _ladder(*(engine.name for engine in both)) for kind, both in kinds.items()},
-            **flavor,  # type: ignore[arg-type]
+            **{
+                kind.value: _ladder(*(engine.name for engine in (both[:1] if alone else both)))
+                for kind, both in kinds.items()
+            },
+            **{"fillers": (), **flavor},  # type: ignore[arg-type]
         )
         self.engines = Engines(descriptors, EngineContext(LocalEngineHost(), Path()), self.clock, _load_here)
         self.spoken = Voices([self.flavor], self.engines, self.clock)
@@ -349,6 +355,119 @@ async def test_a_voice_that_falls_silent_in_mid_sentence_is_given_up_too() -> No
         assert asked(turn, EngineKind.TTS)[-1][:3] == (2, "espeak", ServiceOutcome.USED)
 
 
+# ------------------------------------------------------------------------------ nobody else to ask
+
+USUAL = Flavor(name="usual")
+
+
+def hang(house: House, part: str) -> Mortal:
+    """The first engine for `part` accepts everything and answers nothing from now on."""
+    hanging: Mortal = {"stt": house.ears, "llm": house.minds, "tts": house.voices}[part][0]
+    setattr(hanging, {"stt": "delay", "llm": "first_token", "tts": "first_audio"}[part], 1e6)
+    return hanging
+
+
+def first_sound(talk: Conversation, after: float) -> float:
+    """The clock time at which the caller hears something again."""
+    return next(at for at, _ in talk.port.voice if at > after)
+
+
+@pytest.mark.parametrize("part", ["stt", "llm", "tts"])
+@virtual_time
+async def test_a_sole_engine_that_hangs_is_bridged_and_given_up_and_asked_again(part: str) -> None:
+    house = House(alone=True, fillers=USUAL.fillers)
+    async with a_call(house) as talk:
+        hanging = hang(house, part)
+        said = await talk.says("tell me a story")
+        turn = await answered(talk)
+        assert first_sound(talk, said) - said < SILENCE
+        assert longest_silence(talk, said, last_word(talk)) < FILLED_SECONDS + SILENCE
+        assert turn.spoken == " ".join([*USUAL.fillers * 2, USUAL.apology])
+        assert turn.error == f"{hanging.name}: no {'audio' if part == 'tts' else 'text'} within {LAST_DEADLINE} s"
+        assert last_word(talk) - said < LAST_DEADLINE + 6
+        setattr(hanging, {"stt": "delay", "llm": "first_token", "tts": "first_audio"}[part], 0.1)
+        turn = await talk.asks("tell me a story")
+        assert (turn.spoken, turn.error) == (STORY, None)
+
+
+@pytest.mark.parametrize("part", ["stt", "llm", "tts"])
+@virtual_time
+async def test_a_sole_engine_that_hangs_leads_to_the_last_resort_after_two_turns(part: str) -> None:
+    house = House(alone=True, fillers=USUAL.fillers, last_resort=LastResortSettings(say=SORRY, transfer="2000"))
+    async with a_call(house) as talk:
+        hang(house, part)
+        for _ in range(2):
+            said = await talk.says("tell me a story")
+            await answered(talk, len(talk.notes.turns) + 1)
+            assert first_sound(talk, said) - said < SILENCE
+        await answered(talk, 3)
+        assert talk.notes.turns[-1].spoken == SORRY
+        assert [action for _, action in talk.notes.actions] == [Transfer("2000")]
+
+
+@virtual_time
+async def test_the_last_of_several_that_all_hang_is_waited_for_in_company() -> None:
+    house = House(fillers=USUAL.fillers)
+    async with a_call(house) as talk:
+        for mind in house.minds:
+            mind.first_token = 1e6
+        said = await talk.says("tell me a story")
+        turn = await answered(talk)
+        assert first_sound(talk, said) - said < SILENCE
+        assert turn.spoken == " ".join([*USUAL.fillers * 2, USUAL.apology])
+        assert turn.error == f"llm: vllm: no text within 0.7 s; ollama: no text within {LAST_DEADLINE} s"
+
+
+@virtual_time
+async def test_who_speaks_into_the_waiting_is_answered_about_both() -> None:
+    """The recogniser hangs at the caller's first words, which the next recognition takes in, too."""
+    house = House(alone=True, fillers=USUAL.fillers)
+    async with a_call(house) as talk:
+        house.ears[0].delay = 1e6
+        said = await talk.says("tell me a story")
+        await talk.until(said + SILENCE + 0.2)
+        house.ears[0].delay = 0.1
+        await talk.says("about a king", 1.5)
+        turn = await answered(talk, 2)
+        assert talk.notes.turns[0].interrupted
+        assert USUAL.fillers[0].startswith(talk.notes.turns[0].spoken)
+        assert (turn.heard, turn.error) == ("tell me a story about a king", None)
+
+
+@virtual_time
+async def test_a_slow_recogniser_is_asked_once_and_its_words_count() -> None:
+    house = House(alone=True, fillers=USUAL.fillers)
+    async with a_call(house) as talk:
+        house.ears[0].delay = 3.0
+        turn = await talk.asks("tell me a story")
+        asked_once = len(house.ears[0].utterances)
+        assert (turn.heard, turn.spoken) == ("tell me a story", f"{USUAL.fillers[0]} {STORY}")
+        await talk.asks("tell me a story")
+        assert len(house.ears[0].utterances) == asked_once + 1
+
+
+@virtual_time
+async def test_a_greeting_that_the_voice_owes_is_bridged_too() -> None:
+    house = House(alone=True, fillers=USUAL.fillers, greeting="Hello {{calling_name|there}}.")
+    async with house:
+        hang(house, "tts")
+        began = house.clock.now()
+        async with house.call() as talk:
+            turn = await answered(talk)
+            assert first_sound(talk, began) - began < SILENCE
+            assert turn.spoken == " ".join([*USUAL.fillers * 2, USUAL.apology])
+
+
+@virtual_time
+async def test_a_voice_that_is_merely_late_comes_after_the_filler_and_is_whole() -> None:
+    house = House(alone=True, fillers=USUAL.fillers)
+    async with a_call(house) as talk:
+        house.voices[0].first_audio = 2.0
+        turn = await talk.asks("tell me a story")
+        assert (turn.spoken, turn.error) == (f"{USUAL.fillers[0]} {STORY}", None)
+        assert turn.reply == STORY
+
+
 # ------------------------------------------------------------------------------ circuits
 
 
@@ -371,6 +490,27 @@ async def test_a_dead_engine_is_asked_once_by_all_calls_and_used_again_when_it_i
         assert house.circuits(kind) == [CircuitState.CLOSED, CircuitState.CLOSED]
         turn = await one.asks("tell me a story")
         assert asked(turn, kind)[-1][:3] == (1, first.name, ServiceOutcome.USED)
+
+
+@pytest.mark.parametrize("part", ["ears", "minds", "voices"])
+@virtual_time
+async def test_calls_that_go_on_and_on_pay_for_a_death_once_and_for_a_return_never(part: str) -> None:
+    house = House()
+    kind = {"ears": EngineKind.STT, "minds": EngineKind.LLM, "voices": EngineKind.TTS}[part]
+    first, _ = getattr(house, part)
+    async with a_call(house) as talk:
+        await talk.asks("tell me a story")
+        first.kill()
+        while talk.clock.now() < 300:
+            await talk.asks("tell me a story")
+        first.revive()
+        returned = talk.clock.now()
+        while (rung := asked(await talk.asks("tell me a story"), kind)[-1][0]) != 1:
+            assert rung == 2
+            assert talk.clock.now() - returned < LONGEST_RETRY + 20, "a minute, and the turn in hand"
+        outcomes = [outcome for turn in talk.notes.turns for _, _, outcome, _ in asked(turn, kind)]
+        assert outcomes.count(ServiceOutcome.FAILED) == 1
+        assert {turn.error for turn in talk.notes.turns} == {None}
 
 
 @virtual_time

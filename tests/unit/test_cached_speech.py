@@ -139,9 +139,13 @@ class Options(EngineOptions):
     name: str = "a"
 
 
+SILENT = {"apology": "", "transfer_refused": "", "fillers": ()}
+"""A flavor that says nothing of its own accord."""
+
+
 def flavor(name: str, voice: str = "a", **texts: object) -> Flavor:
     choice = EngineChoice(engine="tts", options=Options(name=voice))
-    return Flavor(name=name, tts=choice, **{"apology": "", "transfer_refused": "", **texts})  # type: ignore[arg-type]
+    return Flavor(name=name, tts=choice, **{**SILENT, **texts})  # type: ignore[arg-type]
 
 
 class Voiced:

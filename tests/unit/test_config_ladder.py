@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,53 @@ def test_a_route_may_replace_one_engine_by_a_list_and_a_list_by_one() -> None:
     assert not WHOLE.is_valid({"routes": [{**route, "with": {"tts": []}}]})
 
 
+LISTED = "[{engine: voice, voice: tenor, deadline: 0.5}, {engine: voice, speed: 2}]"
+
+
+def routed(overrides: str, **keys: str) -> Flavor:
+    """The flavor `desk` of a route that says `with: OVERRIDES`, which editors take, too."""
+    text = f"flavors:\n  desk:\n{written(**keys)}routes:\n  - {{number: '1', flavor: desk, with: {overrides}}}\n"
+    assert WHOLE.is_valid(yaml.safe_load(text))
+    return settings_of(text).routes[0].flavor
+
+
+def test_a_route_changes_the_first_engine_of_a_list_and_leaves_its_successors() -> None:
+    tts = routed("{tts: {speed: 1.5}}", tts=LISTED).tts
+    assert tts is not None
+    assert [(one.options, one.deadline) for one in tts.rungs] == [
+        (VoiceOptions(voice="tenor", speed=1.5), 0.5),
+        (VoiceOptions(speed=2), None),
+    ]
+    tts = routed("{tts: {deadline: 1}}", tts=LISTED).tts
+    assert tts is not None
+    assert [one.deadline for one in tts.rungs] == [1, None]
+
+
+def test_a_route_that_names_an_engine_replaces_the_whole_list() -> None:
+    for overrides in ("{tts: {engine: voice, speed: 3}}", "{tts: [{engine: voice, speed: 3}]}"):
+        tts = routed(overrides, tts=LISTED).tts
+        assert tts is not None
+        assert [one.options for one in tts.rungs] == [VoiceOptions(speed=3)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        ("{tts: {sped: 2}}", "routes[0].with.tts.sped: unknown key sped (did you mean speed?)"),
+        ("{tts: {deadline: 0}}", "routes[0].with.tts.deadline: 0 is not accepted"),
+        ("{tts: {voice: alto, deadline: 1, speed: 2}}", "tts[1]: is in the list twice"),
+        ("{tts: []}", "routes[0].with.tts: is an empty list (name one of: voice, whisper)"),
+        ("{tts: tenor}", "routes[0].with.tts: is no mapping (write tts: {engine: NAME})"),
+    ],
+)
+def test_mistakes_of_a_route_are_told_at_the_route(overrides: str, problem: str) -> None:
+    text = f"flavors:\n  desk:\n{written(tts=LISTED)}routes:\n  - {{number: '1', flavor: desk, with: {overrides}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        settings_of(text)
+    [line] = str(caught.value).splitlines()
+    assert problem in line
+
+
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [
@@ -98,7 +146,24 @@ def test_a_route_may_replace_one_engine_by_a_list_and_a_list_by_one() -> None:
         ("tts", "[{engine: voice}, {engine: voice, deadline: 1}]", "tts[1]: is in the list twice"),
         ("tts", "[voice, whisper]", "tts[0]: is no mapping (write tts: {engine: voice})"),
         ("tts", "{engine: voice, deadline: 0}", "tts.deadline: 0 is not accepted"),
+        (
+            "tts",
+            "{engine: voice, deadline: 21}",
+            "tts.deadline: 21 is not accepted (should be less than or equal to 20)",
+        ),
         ("tts", "{engine: voice, deadline: soon}", "tts.deadline: soon is no number"),
+        ("tts", "{engine: voice, deadline: yes}", "tts.deadline: yes is read by YAML as true (should be a number)"),
+        (
+            "tts",
+            "[{engine: voice}, {engine: whisper, deadline: 600ms}]",
+            "tts[1].deadline: 600ms has a unit: seconds are wanted as a plain number (0.6)",
+        ),
+        (
+            "tts",
+            "{engine: voice, deadline: 600}",
+            "tts.deadline: 600 is too long for seconds, which are wanted (0.6, if those were milliseconds)",
+        ),
+        ("tts", "[{engine: voice, successors: [{engine: whisper}]}]", "tts[0].successors: unknown key successors"),
         ("vad", "[{engine: ear}]", "vad: is a list (vad has no successors: write vad: {engine: NAME})"),
         ("vad", "{engine: ear, deadline: 1}", "vad.deadline: unknown key deadline"),
         ("last_resort", "{transfer: '1', keys: {'1': '2'}, say: x}", "last_resort: has transfer and keys"),
@@ -114,6 +179,31 @@ def test_mistakes_are_named(key: str, value: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         desk(**{key: value})
     assert f"flavors.desk.{problem}" in str(caught.value) or problem in str(caught.value)
+
+
+def test_each_mistake_in_a_list_is_told_with_its_line(tmp_path: Path) -> None:
+    text = """\
+vad: {engine: ear}
+stt: []
+llm: {engine: mind, url: u}
+tts:
+  - engine: voice
+    deadline: 600ms
+  - engine: vioce
+  - {engine: whisper}
+  - {engine: whisper, deadline: 1}
+"""
+    (tmp_path / "flavors").mkdir()
+    (tmp_path / "flavors" / "desk.yml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        settings_of("default: desk", tmp_path)
+    file = f"{tmp_path}/flavors/desk.yml"
+    assert str(caught.value).splitlines() == [
+        f"{file}:2: stt: is an empty list (name one of: scribe)",
+        f"{file}:6: tts[0].deadline: 600ms has a unit: seconds are wanted as a plain number (0.6)",
+        f"{file}:7: tts[1].engine: there is no engine vioce (did you mean voice?)",
+        f"{file}:9: tts[3]: is in the list twice (an engine cannot succeed itself: leave one out)",
+    ]
 
 
 @pytest.mark.parametrize(

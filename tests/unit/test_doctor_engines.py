@@ -175,7 +175,7 @@ def test_a_gpu_box_that_is_as_it_should_be(machine: Machine) -> None:
     report = machine.doctor()
     assert {line["verdict"] for line in report.values()} == {"ok"}, report
     assert report["GPU"]["cause"] == "GPU 0 (NVIDIA L4), 23.7 GB free"
-    assert report["memory of GPU 0"]["cause"] == "vllm 15.0 GB, chatterbox 4.5 GB, whisper 3.0 GB, of 24.2 GB"
+    assert report["memory of GPU 0"]["cause"] == "vllm 15.0 GB, chatterbox 5.0 GB, whisper 3.0 GB, of 24.2 GB"
     assert report[f"model {VLLM}"]["cause"] == "0.0 GB, and the hub gives it to us"
 
 
@@ -193,8 +193,8 @@ def gpu_box(machine: Machine, cards: str, *variables: str) -> dict[str, dict[str
 def test_a_card_that_is_too_small_for_all_three(machine: Machine) -> None:
     verdict, cause, remedy = told(gpu_box(machine, "0, NVIDIA T4, 15360, 15000")["memory of GPU 0"])
     assert verdict == "failed"
-    parts = "vllm 10.0 GB, chatterbox 4.5 GB, whisper 3.0 GB"
-    assert cause == f"{parts} are 17.5 GB together, and GPU 0 (NVIDIA T4) has 16.1 GB"
+    parts = "vllm 10.0 GB, chatterbox 5.0 GB, whisper 3.0 GB"
+    assert cause == f"{parts} are 18.0 GB together, and GPU 0 (NVIDIA T4) has 16.1 GB"
     assert remedy.startswith("lower VLLM_MEMORY in .env, or give them GPUs of their own (VLLM_GPU,")
 
 

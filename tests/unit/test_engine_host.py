@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,27 @@ async def test_a_model_that_does_not_load_says_why(host: LocalEngineHost, placem
     with pytest.raises(ModelMissing, match="voxtrunk models fetch") as caught:
         await host.start(without_model, placement, "recogniser")
     assert caught.value.engine == "recogniser"
+
+
+@pytest.mark.parametrize("factory", [lambda: doubler(), partial(doubler, threading.Lock())], ids=["local", "lock"])
+async def test_a_factory_that_no_process_can_be_given_is_named_and_nothing_remains(
+    host: LocalEngineHost, factory: Callable[[], Callable[..., object]]
+) -> None:
+    """An engine's author has to learn of it, and the connector tries such an engine again and again."""
+    with pytest.raises(EngineError, match=r"recogniser: what it loads cannot be given to a process: .*should be a"):
+        await host.start(factory, Placement.PROCESS, "recogniser")
+    before = open_files()
+    for _ in range(3):
+        with pytest.raises(EngineError):
+            await host.start(factory, Placement.PROCESS, "recogniser")
+    assert open_files() == before
+    assert multiprocessing.active_children() == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("engine-recogniser")]
+
+
+def open_files() -> int:
+    """How many this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @BOTH

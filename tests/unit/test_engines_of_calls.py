@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from os import cpu_count
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from connector.audio import Audio
-from connector.call.engines import FIRST_RETRY, LONGEST_RETRY, Engines
+from connector.call.engines import FIRST_RETRY, LONGEST_RETRY, Engines, load_in_thread
 from connector.config.model import EngineChoice, Flavor
-from connector.errors import EngineError, EngineUnreachable, Overloaded, PackageMissing
+from connector.errors import EngineBusy, EngineError, EngineUnreachable, Overloaded, PackageMissing
 from connector.host import LocalEngineHost
 from connector.interfaces import (
     Engine,
@@ -230,6 +232,77 @@ async def test_a_suspected_engine_is_checked_and_back_when_it_is_well() -> None:
 
 
 @virtual_time
+async def test_a_probe_that_finds_no_place_proves_that_an_engine_lives_not_that_it_serves_again() -> None:
+    engine = Flaky(None, EngineBusy("llm", "503: full"), down(), EngineBusy("llm", "503: full"), None)
+    async with engines_of(Made(llm=engine)) as engines:
+        await engines.start([flavor("a")])
+        for problem in ("", "llm: connection refused"):
+            engines.suspect(flavor("a"))
+            await LoopClock().sleep(0.1)
+            assert engines.problem(flavor("a")) == problem
+        await LoopClock().sleep(FIRST_RETRY)
+        assert engines.problem(flavor("a")) == "llm: 503: full"
+        await LoopClock().sleep(2 * FIRST_RETRY)
+        assert engines.problem(flavor("a")) == ""
+
+
+def listed(*engines: str) -> Flavor:
+    """A flavor with language models that succeed one another."""
+    first, *others = (EngineChoice(engine=name, options=Options()) for name in engines)
+    return Flavor(name="listed", llm=first.model_copy(update={"successors": tuple(others)}))
+
+
+@virtual_time
+async def test_without_calls_every_engine_proves_itself() -> None:
+    one, two = Flaky(), Flaky(None, down("two"))
+    async with engines_of(Made(one=one, two=two)) as engines:
+        await engines.start([listed("one", "two")])
+        await LoopClock().sleep(30)
+        engines.probe(in_calls=False)
+        await LoopClock().sleep(0.1)
+        assert (one.tried, two.tried) == ([0, 30], [0, 30])
+        assert engines.rungs(listed("one", "two"))[1].problem == "two: connection refused"
+
+
+@virtual_time
+async def test_during_calls_those_prove_themselves_that_calls_do_not_ask() -> None:
+    """A successor that has died would be found out when it is needed, by a caller who waits already."""
+    asked, spare, dead = Flaky(), Flaky(None, down("spare")), Flaky(*[down("dead")] * 9)
+    made = Made(asked=asked, spare=spare, dead=dead)
+    desk = listed("asked", "spare", "dead")
+    async with engines_of(made) as engines:
+        await engines.start([desk])
+        await LoopClock().sleep(10)
+        engines.meters(desk)[EngineKind.LLM].begin(10.0)
+        before = len(dead.tried)
+        engines.probe(in_calls=True)
+        await LoopClock().sleep(0.1)
+        assert (asked.tried, spare.tried) == ([0], [0, 10])
+        assert len(dead.tried) == before, "it is given up, and probed at times of its own"
+        assert [rung.problem for rung in engines.rungs(desk)] == [
+            "", "spare: connection refused", "dead: connection refused"
+        ]  # fmt: skip
+        await LoopClock().sleep(FIRST_RETRY + 0.1)
+        assert [rung.problem for rung in engines.rungs(desk)][:2] == ["", ""]
+        engines.probe(in_calls=True)
+        await LoopClock().sleep(0.1)
+        assert len(asked.tried) == 2, "nobody has asked it since"
+
+
+@virtual_time
+async def test_what_calls_use_all_the_time_and_nobody_counts_is_left_alone_during_calls() -> None:
+    detector = Detector()
+    choice = EngineChoice(engine="detector", options=Options())
+    desk = flavor("desk").model_copy(update={"turn_detector": choice})
+    async with engines_of(Made(llm=Flaky(), detector=detector)) as engines:
+        await engines.start([desk])
+        await LoopClock().sleep(10)
+        engines.probe(in_calls=True)
+        await LoopClock().sleep(0.1)
+        assert detector.tried == [0]
+
+
+@virtual_time
 async def test_an_engine_nobody_started_yet_is_starting() -> None:
     async with engines_of(Made(llm=Flaky())) as engines:
         assert engines.problem(flavor("a")) == "llm: starting"
@@ -303,6 +376,27 @@ async def test_a_suspected_flavor_rehearses_again_and_a_failed_rehearsal_is_repe
         recogniser.unknown = ""
         await LoopClock().sleep(FIRST_RETRY)
         assert engines.problem(pair("a")) == ""
+
+
+async def test_engines_that_take_hours_to_load_leave_the_loops_threads_to_others() -> None:
+    released = Event()
+
+    def slowly(options: EngineOptions, context: EngineContext) -> Engine:
+        released.wait()
+        return Scripted("hello")
+
+    context = EngineContext(LocalEngineHost(), Path())
+    descriptor = EngineDescriptor("llm", EngineKind.LLM, Options, "fake", slowly)
+    loop_threads = min(32, (cpu_count() or 1) + 4)  # As `ThreadPoolExecutor` has them.
+    async with asyncio.TaskGroup() as tasks:
+        loading = [tasks.create_task(load_in_thread(descriptor, Options(), context)) for _ in range(2 * loop_threads)]
+        try:
+            await asyncio.sleep(0)  # Now all have begun.
+            async with asyncio.timeout(30):
+                await asyncio.to_thread(released.is_set)
+        finally:
+            released.set()
+    assert all(isinstance(load.result(), Scripted) for load in loading)
 
 
 @virtual_time

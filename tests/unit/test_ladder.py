@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from connector.audio import Audio
-from connector.errors import EngineError, EngineLate, EngineRefused, EngineUnreachable, ProtocolError
+from connector.errors import (
+    EngineBusy,
+    EngineError,
+    EngineLate,
+    EngineMistaken,
+    EngineRefused,
+    EngineUnreachable,
+    ProtocolError,
+)
 from connector.interfaces import (
     EngineKind,
     HangUp,
@@ -110,6 +118,14 @@ def test_a_request_that_was_refused_asks_for_a_probe_and_opens_nothing() -> None
     assert (circuit.state, watched.doubts, circuit.problem) == (CircuitState.CLOSED, 1, "")
 
 
+def test_a_request_for_which_there_is_no_place_tells_nothing_of_the_engine() -> None:
+    watched = Watched()
+    circuit = watched.close()
+    for _ in range(5):
+        circuit.failed(EngineBusy("voice", "503: all streams are taken"))
+    assert (circuit.state, watched.doubts, circuit.problem) == (CircuitState.CLOSED, 0, "")
+
+
 def test_an_engine_that_is_late_now_and_then_is_busy_and_one_that_is_always_late_hangs() -> None:
     watched = Watched()
     circuit = watched.close()
@@ -123,6 +139,19 @@ def test_an_engine_that_is_late_now_and_then_is_busy_and_one_that_is_always_late
     assert (circuit.state, circuit.problem) == (CircuitState.OPEN, "voice: no audio")
     watched.close().failed(EngineLate("voice", "no audio"))
     assert (circuit.state, circuit.rest) == (CircuitState.OPEN, FIRST_REST), "nothing was served meanwhile"
+
+
+def test_one_answer_that_is_of_no_use_is_no_reason_to_keep_all_calls_from_the_engine() -> None:
+    """A model makes up a tool now and then. One that does nothing else is given up."""
+    watched = Watched()
+    circuit = watched.close()
+    for _ in range(3):
+        circuit.failed(EngineMistaken("llm", "the model made up a call of the tool 'fly'"))
+        assert (circuit.state, circuit.problem) == (CircuitState.CLOSED, "")
+        circuit.served()
+    for _ in range(2):
+        circuit.failed(EngineMistaken("llm", "answered with nothing"))
+    assert (circuit.state, circuit.problem) == (CircuitState.OPEN, "llm: answered with nothing")
 
 
 def test_a_request_that_found_nobody_asks_for_a_probe() -> None:
@@ -260,6 +289,11 @@ TEXT = "Once upon a time there was a king."
 )
 def test_the_rest_of_a_sentence_begins_with_a_word_at_or_before_the_place(spoken: float, rest: str) -> None:
     assert remainder(TEXT, spoken) == rest
+
+
+def test_a_mark_that_stands_apart_is_no_rest() -> None:
+    assert remainder("Voulez-vous vraiment partir ?", 32.5) == ""
+    assert remainder("Voulez-vous vraiment partir ?", 31.5) == "partir ?"
 
 
 def test_the_rest_begins_anywhere_where_there_are_no_spaces() -> None:

@@ -58,7 +58,7 @@ def package_index(root: Path) -> Iterator[str]:
     """Serves `root` as a package index (PEP 503) on loopback."""
 
     class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(root))) as server:

@@ -18,6 +18,7 @@ from connector.config import hub
 from connector.config.model import EngineChoice, Settings
 from connector.config.models_cache import is_present
 from connector.errors import (
+    EngineBusy,
     EngineError,
     EngineRefused,
     EngineUnreachable,
@@ -41,6 +42,7 @@ FETCH = "run `voxtrunk models fetch`"
 
 REMEDIES: Mapping[type[EngineError], str] = {
     EngineUnreachable: "start the service, or correct its address in the engine's options",
+    EngineBusy: "try again when it has less to do, or give it more to do it with",
     EngineRefused: "correct the key or the model's name in the engine's options",
     ModelMissing: FETCH,
     ProgramMissing: "install the package that is named, or choose another engine",
@@ -130,7 +132,7 @@ async def _check(used: EngineInUse, context: EngineContext, seconds: float) -> F
             kind = next((kind for kind in REMEDIES if isinstance(failure, kind)), None)
             cause, remedy = failure.message, REMEDIES[kind] if kind else ""
             # What answers, and not as the service would, may be another program.
-            answered = type(failure) in (EngineError, EngineRefused)
+            answered = type(failure) in (EngineError, EngineBusy, EngineRefused)
             port = local_port(used.choice.options) if answered else None
             if port is not None and (who := await asyncio.to_thread(owner, "TCP", port)):
                 cause = f"{cause}; TCP port {port} belongs to {who}"

@@ -46,9 +46,9 @@ WHISPER = HubModel("mobiuslabsgmbh/faster-whisper-large-v3-turbo")
 WHISPER_CPU = HubModel("Systran/faster-whisper-base.en")
 """What compose.yml fetches."""
 
-SPEECH_GB = {"CHATTERBOX_GPU": 4.5, "WHISPER_GPU": 3.0}
+SPEECH_GB = {"CHATTERBOX_GPU": 5.0, "WHISPER_GPU": 3.0}
 """GPU memory that the services of speech take, in GB, by the variable that gives them a GPU: estimates for Chatterbox
-Turbo and for Whisper large-v3-turbo in float16, with the streams that they serve at once."""
+Turbo and Whisper large-v3-turbo, with the numbers of streams and utterances of compose.yml (docs/gpu-box.md)."""
 VLLM_BESIDE_WEIGHTS_GB = 3.0
 """What vLLM needs beside the weights, in GB: activations, CUDA graphs, and a cache for a few calls."""
 BESIDE_FILES = 1.25

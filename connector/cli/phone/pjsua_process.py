@@ -78,7 +78,7 @@ class Microphone(pj.AudioMediaPort):  # type: ignore[misc]  # pjsua2 has no type
         with self._lock:
             self._speech += pcm
 
-    def onFrameRequested(self, frame: Any) -> None:  # noqa: N802
+    def onFrameRequested(self, frame: Any) -> None:  # noqa: N802 - pjsua2's name
         with self._lock:
             pcm = bytes(self._speech[:FRAME_BYTES])
             del self._speech[:FRAME_BYTES]
@@ -87,12 +87,12 @@ class Microphone(pj.AudioMediaPort):  # type: ignore[misc]  # pjsua2 has no type
         frame.buf = pj.ByteVector(pcm or SILENCE)
         frame.size = FRAME_BYTES
 
-    def onFrameReceived(self, frame: Any) -> None:  # noqa: N802
+    def onFrameReceived(self, frame: Any) -> None:  # noqa: N802 - pjsua2's name
         if frame.type == pj.PJMEDIA_FRAME_TYPE_AUDIO:
             self._wire.emit("heard", at=time.monotonic(), pcm=base64.b64encode(bytes(frame.buf)).decode())
 
 
-class Call(pj.Call):  # type: ignore[misc]
+class Call(pj.Call):  # type: ignore[misc]  # pjsua2 has no types
     """The one call."""
 
     def __init__(self, account: Any, wire: Wire, microphone: Microphone) -> None:
@@ -103,7 +103,7 @@ class Call(pj.Call):  # type: ignore[misc]
         self.talking = False
         self.over = False
 
-    def onCallState(self, prm: object) -> None:  # noqa: N802
+    def onCallState(self, prm: object) -> None:  # noqa: N802 - pjsua2's name
         info = self.getInfo()
         if info.state == pj.PJSIP_INV_STATE_CONFIRMED:
             self.talking = True
@@ -124,7 +124,7 @@ class Call(pj.Call):  # type: ignore[misc]
             jitter=received.jitterUsec.mean / 1e6,
         )
 
-    def onCallMediaState(self, prm: object) -> None:  # noqa: N802
+    def onCallMediaState(self, prm: object) -> None:  # noqa: N802 - pjsua2's name
         states = {
             pj.PJSUA_CALL_MEDIA_ACTIVE: "active",
             pj.PJSUA_CALL_MEDIA_LOCAL_HOLD: "held",
@@ -140,7 +140,7 @@ class Call(pj.Call):  # type: ignore[misc]
                 audio.startTransmit(self._microphone)
             self._wire.emit("media", state=states[media.status])
 
-    def onDtmfDigit(self, prm: Any) -> None:  # noqa: N802
+    def onDtmfDigit(self, prm: Any) -> None:  # noqa: N802 - pjsua2's name
         self._wire.emit("digit", digit=prm.digit, seconds=prm.duration / 1000)
 
 
