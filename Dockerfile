@@ -11,17 +11,21 @@ COPY flavors flavors
 COPY opensips opensips
 COPY rtpengine rtpengine
 RUN python -m venv /opt/voxtrunk \
-    && /opt/voxtrunk/bin/pip install --no-cache-dir ".[${EXTRAS}]"
-# From a folder without voxtrunk.yml: what the flavors that come with voxtrunk need.
+    && /opt/voxtrunk/bin/pip install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}"
+# What the flavors that come with voxtrunk need, and `local`, which asks for more once a number leads to it; without its
+# Whisper on the CPU, which comes of the hub and goes to a volume.
 ENV VOXTRUNK_MODELS=/opt/voxtrunk/models
-RUN cd /opt && /opt/voxtrunk/bin/voxtrunk models fetch
+RUN cd /opt \
+    && echo "default: local" > voxtrunk.yml \
+    && VOXTRUNK_WHISPER=/none /opt/voxtrunk/bin/voxtrunk models fetch
 
 FROM ${BASE}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends espeak-ng flite libopus0 tini \
     && rm -rf /var/lib/apt/lists/*
 # What calls leave, what OpenSIPS and rtpengine are to read, what engines fetch: volumes take over these folders' owner.
-RUN useradd --system --user-group --uid 10001 --home-dir /srv/voxtrunk --shell /usr/sbin/nologin voxtrunk \
+RUN groupadd --system --gid 10001 voxtrunk \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /srv/voxtrunk --shell /usr/sbin/nologin voxtrunk \
     && install -d -o voxtrunk -g voxtrunk /srv/voxtrunk /srv/voxtrunk/records /srv/voxtrunk/run /var/cache/voxtrunk
 COPY --from=build /opt/voxtrunk /opt/voxtrunk
 # What `models fetch` brings of the hub: a volume again.

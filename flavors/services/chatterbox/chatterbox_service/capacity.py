@@ -53,6 +53,8 @@ def measure(
         if stepper.device.type == "cpu":
             load += streams * marking
         log.info("measured streams=%d load=%.2f", streams, load)
+        if streams == 1 and load > 1:
+            log.warning("a second of speech takes %.1f s here: who listens will hear pauses", load)
         if load > _LOAD:
             had, light = before
             between = had + (streams - had) * max(0.0, _LOAD - light) / (load - light)
