@@ -48,7 +48,7 @@ class Call(pj.Call):  # type: ignore[misc]  # pjsua2 has no types
 
     connected = False
 
-    def onCallMediaState(self, prm: object) -> None:  # noqa: N802
+    def onCallMediaState(self, prm: object) -> None:  # noqa: N802 - pjsua2's name
         playback = pj.Endpoint.instance().audDevManager().getPlaybackDevMedia()
         self.getAudioMedia(0).startTransmit(playback)
         self.connected = True

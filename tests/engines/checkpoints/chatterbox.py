@@ -6,15 +6,23 @@ code, so whoever loads one of these checkpoints calls `shrink` first.
 
 from __future__ import annotations
 
+import json
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-STANDARD_TEXT_TOKENS = 704
 TURBO_TEXT_TOKENS = 50276
+WEIGHTS = {
+    "turbo": ("t3_turbo_v1.safetensors", "s3gen_meanflow.safetensors", "ve.safetensors"),
+    "standard": ("t3_cfg.safetensors", "s3gen.safetensors", "ve.safetensors"),
+    "multilingual": ("t3_mtl23ls_v2.safetensors", "s3gen.pt", "ve.pt"),
+}
+"""The files of T3, S3Gen and the voice encoder, as each kind's `from_local` looks for them."""
+CANGJIE = {"我": "hqi", "星": "ahqm", "期": "tcb", "六": "yc", "早": "aj", "上": "ym", "九": "kn", "点": "yrf"}
+"""How some Chinese characters are spelled; the real model's file has tens of thousands."""
 STOP_TOKEN = 6562
 """Of speech tokens."""
 TURBO_STOP_BIAS = 4.0
@@ -58,8 +66,8 @@ class _Smaller:
         return self._kind(*arguments, **{**named, **self._sizes})
 
 
-def make(folder: Path, report: Callable[[str], None], *, turbo: bool) -> None:
-    """Saves a micro Chatterbox with a voice to `folder`, as `from_local` loads it."""
+def make(folder: Path, report: Callable[[str], None], *, kind: str) -> None:
+    """Saves a micro Chatterbox of a kind of `WEIGHTS` with a voice to `folder`, as `from_local` loads it."""
     import torch
     from chatterbox.models.s3gen import S3Gen
     from chatterbox.models.t3 import T3
@@ -69,6 +77,7 @@ def make(folder: Path, report: Callable[[str], None], *, turbo: bool) -> None:
 
     torch.manual_seed(0)
     shrink()
+    turbo = kind == "turbo"
     if turbo:
         # As ChatterboxTurboTTS.from_local has it.
         sizes = T3Config(text_tokens_dict_size=TURBO_TEXT_TOKENS)
@@ -79,7 +88,7 @@ def make(folder: Path, report: Callable[[str], None], *, turbo: bool) -> None:
         sizes.use_perceiver_resampler = False
         sizes.emotion_adv = False
     else:
-        sizes = T3Config(text_tokens_dict_size=STANDARD_TEXT_TOKENS)
+        sizes = T3Config.multilingual() if kind == "multilingual" else T3Config.english_only()
     t3, s3gen, encoder = T3(sizes), S3Gen(meanflow=turbo), VoiceEncoder()
     with torch.no_grad():
         if turbo:
@@ -88,25 +97,25 @@ def make(folder: Path, report: Callable[[str], None], *, turbo: bool) -> None:
             _stop_at(t3, STANDARD_TOKENS)
         magnitudes = s3gen.mel2wav.istft_params["n_fft"] // 2 + 1
         s3gen.mel2wav.conv_post.bias[:magnitudes] += LOUDER
-    names = ("t3_turbo_v1", "s3gen_meanflow") if turbo else ("t3_cfg", "s3gen")
-    for name, part in zip((*names, "ve"), (t3, s3gen, encoder), strict=True):
+    for name, part in zip(WEIGHTS[kind], (t3, s3gen, encoder), strict=True):
         weights = {key: weight.contiguous().clone() for key, weight in part.state_dict().items()}
-        save_file(weights, folder / f"{name}.safetensors")
-    (_turbo_tokenizer if turbo else _standard_tokenizer)(folder)
+        (torch.save if name.endswith(".pt") else save_file)(weights, folder / name)
+    tokenizers = {"turbo": _turbo_tokenizer, "standard": _standard_tokenizer, "multilingual": _multilingual_tokenizer}
+    tokenizers[kind](folder)
     report("giving it a voice")
-    _add_voice(folder, turbo=turbo)
+    _add_voice(folder)
 
 
 def load(folder: Path, device: str = "cpu") -> Any:
-    """The upstream object of the checkpoint in `folder`: a `ChatterboxTurboTTS` or a `ChatterboxTTS`."""
+    """The upstream object of the checkpoint in `folder`: of the class that looks for the files that are there."""
     shrink()
-    if (folder / "t3_turbo_v1.safetensors").exists():
-        from chatterbox.tts_turbo import ChatterboxTurboTTS
-
-        return ChatterboxTurboTTS.from_local(folder, device)
-    from chatterbox.tts import ChatterboxTTS
-
-    return ChatterboxTTS.from_local(folder, device)
+    if (folder / WEIGHTS["turbo"][0]).exists():
+        from chatterbox.tts_turbo import ChatterboxTurboTTS as Upstream
+    elif (folder / WEIGHTS["standard"][0]).exists():
+        from chatterbox.tts import ChatterboxTTS as Upstream
+    else:
+        from chatterbox.mtl_tts import ChatterboxMultilingualTTS as Upstream
+    return Upstream.from_local(folder, device)
 
 
 def _stop_at(t3: Any, tokens: int) -> None:
@@ -121,7 +130,7 @@ def _stop_at(t3: Any, tokens: int) -> None:
     t3.speech_head.weight[STOP_TOKEN, 0] = 3
 
 
-def _add_voice(folder: Path, *, turbo: bool) -> None:
+def _add_voice(folder: Path) -> None:
     """Has upstream make the conditionals of the built-in voice."""
     import numpy as np
     import soundfile
@@ -140,14 +149,33 @@ def _add_voice(folder: Path, *, turbo: bool) -> None:
 
 def _standard_tokenizer(folder: Path) -> None:
     """Letters, as the standard model spells its texts."""
+    _save_letters(folder / "tokenizer.json")
+
+
+def _multilingual_tokenizer(folder: Path) -> None:
+    """Letters, those of other scripts too, the names of the languages, and how Chinese characters are spelled."""
+    from chatterbox.mtl_tts import SUPPORTED_LANGUAGES
+
+    # Of Unicode: Latin, combining marks to Cyrillic, Hebrew and Arabic, Devanagari, Hangul's letters, kana.
+    scripts = ((0xA1, 0x180), (0x300, 0x460), (0x5D0, 0x653), (0x900, 0x970), (0x1100, 0x1200), (0x3001, 0x3100))
+    names = [f"[{language}]" for language in SUPPORTED_LANGUAGES]
+    strokes = [f"[cj_{letter}]" for letter in (*string.ascii_lowercase, ".")]
+    letters = "".join(chr(point) for begin, end in scripts for point in range(begin, end))
+    _save_letters(folder / "grapheme_mtl_merged_expanded_v1.json", (*names, *strokes), letters)
+    spelled = [f"{character}\t{code}" for character, code in CANGJIE.items()]
+    (folder / "Cangjie5_TC.json").write_text(json.dumps(spelled, ensure_ascii=False), encoding="utf-8")
+
+
+def _save_letters(file: Path, special: Sequence[str] = (), letters: str = "") -> None:
+    """A tokenizer that spells: ASCII and the start of a text in its first 256 tokens, then what is `special`."""
     from tokenizers import Tokenizer, models
 
-    special = ("[STOP]", "[UNK]", "[SPACE]")
-    tokens = [*special, *string.ascii_letters, *string.digits, *string.punctuation]
-    tokens += [f"unsaid{n}" for n in range(len(tokens), 255)] + ["[START]"]
+    marks = ("[STOP]", "[UNK]", "[SPACE]")
+    tokens = [*marks, *string.ascii_letters, *string.digits, *string.punctuation]
+    tokens += [f"unsaid{n}" for n in range(len(tokens), 255)] + ["[START]", *special, *letters]
     tokenizer = Tokenizer(models.BPE(vocab={token: n for n, token in enumerate(tokens)}, merges=[], unk_token="[UNK]"))
-    tokenizer.add_special_tokens([*special, "[START]"])
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens([*marks, "[START]", *special])
+    tokenizer.save(str(file))
 
 
 def _turbo_tokenizer(folder: Path) -> None:
@@ -164,5 +192,6 @@ def _turbo_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(folder)
 
 
-make_turbo = partial(make, turbo=True)
-make_standard = partial(make, turbo=False)
+make_turbo = partial(make, kind="turbo")
+make_standard = partial(make, kind="standard")
+make_multilingual = partial(make, kind="multilingual")

@@ -35,6 +35,7 @@ RECIPES: Mapping[str, Recipe] = {
     "whisper": Recipe("make", ("whisper.py", "takes.py", "conversation.py")),
     "chatterbox-turbo": Recipe("make_turbo", ("chatterbox.py",)),
     "chatterbox": Recipe("make_standard", ("chatterbox.py",)),
+    "chatterbox-multilingual": Recipe("make_multilingual", ("chatterbox.py",)),
 }
 
 
