@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,11 @@ from tests.engines import servers
 from tests.engines.checkpoints import store
 
 HERE = Path(__file__).parent
+
+SERVERS = {"vllm": servers.vllm, "chatterbox": servers.chatterbox, "whisper": servers.whisper}
+
+Launched = Mapping[str, servers.Server]
+"""Those of `SERVERS` that are starting, or serve."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,12 +34,33 @@ def whisper_model() -> Path:
 
 
 @pytest.fixture(scope="session")
-def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    """vLLM with the micro Llama; it takes most of a minute to start."""
-    yield from servers.vllm(tmp_path_factory.mktemp("vllm") / "log")
+def launched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
+    """The servers that this run asks for, started together: the slowest takes most of a minute."""
+    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    started = {name: make(tmp_path_factory.mktemp(name) / "log") for name, make in SERVERS.items() if name in asked}
+    for server in started.values():
+        server.launch()
+    yield started
+    for server in started.values():
+        server.stop()
 
 
 @pytest.fixture(scope="session")
-def chatterbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+def vllm(launched: Launched) -> servers.Server:
+    """vLLM with the micro Llama."""
+    launched["vllm"].wait()
+    return launched["vllm"]
+
+
+@pytest.fixture(scope="session")
+def chatterbox(launched: Launched) -> servers.Server:
     """Our speech server with the micro Chatterbox Turbo."""
-    yield from servers.chatterbox(tmp_path_factory.mktemp("chatterbox") / "log")
+    launched["chatterbox"].wait()
+    return launched["chatterbox"]
+
+
+@pytest.fixture(scope="session")
+def whisper(launched: Launched) -> servers.Server:
+    """Our transcription server with the micro Whisper."""
+    launched["whisper"].wait()
+    return launched["whisper"]

@@ -6,108 +6,61 @@ is heard.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from connector import config
-from connector.app import App, SystemClock
-from connector.cli.phone.caller import Caller
-from connector.cli.phone.own import own_phone
-from connector.config import Surroundings
+from connector.app import SystemClock
+from connector.cli.phone import Phone
 from connector.config.model import Settings
+from connector.interfaces import Clock, Established, Terminated
 from connector.record import CallRecord
-from tests.engines.checkpoints.conversation import GREETING, PERSONA, exchange
-from tests.engines.servers import KEY, LLM_MODEL, Server
+from tests.e2e import pjsua
+from tests.e2e.answering import answering
+from tests.engines import telephone
+from tests.engines.checkpoints.conversation import GREETING, exchange
+from tests.engines.servers import Server
+from tests.engines.telephone import calling, turns, voice
 from tests.fakes.calls import FakeMonitor
-from tests.fakes.models import models_folder
-from tests.fakes.voices import spoken
 
-BETWEEN_SENTENCES = 3.0
-"""Seconds of silence that a machine without a GPU may need between two of them."""
+BILLING = "2003"
+"""A number of the caller's own PBX."""
 
-CONFIGURATION = """\
-sip: {{listen: "127.0.0.1:0"}}
-http: {{listen: "127.0.0.1:0"}}
-media: {{ports: 39400-39499}}
-records: {{directory: {records}}}
-models: {models}
-routes:
-  - {{number: "1000", flavor: box}}
-flavors:
-  box:
-    persona: {persona}
-    greeting: {greeting}
-    vad: {{engine: silero}}
-    stt: {{engine: faster-whisper, model: {whisper}, compute_type: int8, cpu_threads: 1}}
-    llm:
-      engine: openai-chat
-      base_url: {llm}
-      api_key: ${{VOXTRUNK_API_KEY}}
-      model: {llm_model}
-      temperature: 0
-      tools: [hang_up, transfer]
-      transfer_targets: {{billing: "2003"}}
-    tts: {{engine: openai-speech, base_url: "{tts}", api_key: "${{VOXTRUNK_API_KEY}}", model: chatterbox}}
-"""
+
+class Box:
+    """The engines that a flavor is made of."""
+
+    def __init__(self, folder: Path, whisper: Path, vllm: Server, chatterbox: Server) -> None:
+        self._folder = folder
+        self._whisper = whisper
+        self._vllm = vllm
+        self._chatterbox = chatterbox
+
+    async def settings(self, billing: str = BILLING) -> Settings:
+        """`billing`: where the billing department is."""
+        tools = f', tools: [hang_up, transfer], transfer_targets: {{billing: "{billing}"}}'
+        return await telephone.settings(
+            self._folder,
+            stt=telephone.whisper_here(self._whisper),
+            llm=telephone.chat(self._vllm, tools),
+            tts=telephone.service("openai-speech", self._chatterbox, ", model: chatterbox"),
+        )
 
 
 @pytest.fixture
-def settings(vllm: Server, chatterbox: Server, whisper_model: Path, tmp_path: Path) -> Settings:
-    file = tmp_path / "voxtrunk.yml"
-    file.write_text(
-        CONFIGURATION.format(
-            records=tmp_path / "records",
-            models=models_folder(),
-            persona=PERSONA,
-            greeting=GREETING,
-            whisper=whisper_model,
-            llm=vllm.base_url,
-            llm_model=LLM_MODEL,
-            tts=chatterbox.base_url,
-        )
-    )
-    return config.load(file, surroundings=Surroundings(variables={"VOXTRUNK_API_KEY": KEY}))
+def box(vllm: Server, chatterbox: Server, whisper_model: Path, tmp_path: Path) -> Box:
+    return Box(tmp_path, whisper_model, vllm, chatterbox)
 
 
-@asynccontextmanager
-async def calling(settings: Settings, monitor: FakeMonitor) -> AsyncIterator[Caller]:
-    """A caller who has heard the greeting."""
-    clock = SystemClock()
-    async with App(settings, monitors=[monitor]) as app, own_phone(clock) as phone:
-        assert app.readiness().ready, app.readiness()
-        assert app.local is not None
-        async with Caller(await phone.dial(f"sip:1000@127.0.0.1:{app.local[1]}"), clock) as caller:
-            assert await caller.wait_for_speech(10, after=0) is not None
-            await caller.wait_for_silence(BETWEEN_SENTENCES, 30)
-            yield caller
-        async with asyncio.timeout(5):
-            while not monitor.records:  # noqa: ASYNC110 - written by a thread
-                await asyncio.sleep(0.05)
-
-
-async def ask(caller: Caller, sentence: str) -> None:
-    """Says `sentence` and hears the answer out."""
-    said = await caller.say(await asyncio.to_thread(spoken, sentence, "flite", "rms"))
-    assert await caller.wait_for_speech(20, after=said.end) is not None, f"no answer to {sentence!r}"
-    await caller.wait_for_silence(BETWEEN_SENTENCES, 60)
-
-
-def turns(record: CallRecord) -> list[tuple[str, str]]:
-    """What was understood and what was answered, greeting left out."""
-    return [(turn.heard, turn.spoken) for turn in record.turns[1:]]
-
-
-async def test_a_caller_is_understood_answered_and_seen_off(settings: Settings) -> None:
+async def test_a_caller_is_understood_answered_and_seen_off(box: Box) -> None:
     question, goodbye = exchange("what time do you open on saturday"), exchange("good bye")
     monitor = FakeMonitor()
-    async with calling(settings, monitor) as caller:
-        await ask(caller, question.said)
-        await caller.say(await asyncio.to_thread(spoken, goodbye.said, "flite", "rms"))
-        assert await caller.wait_for_end(60), "the agent did not hang up"
+    async with calling(await box.settings(), monitor) as line:
+        await line.ask(question.said)
+        await line.caller.say(await voice(goodbye.said))
+        assert await line.caller.wait_for_end(60), "the agent did not hang up"
     (record,) = monitor.records
     assert record.errors == []
     assert record.turns[0].spoken == GREETING
@@ -116,12 +69,51 @@ async def test_a_caller_is_understood_answered_and_seen_off(settings: Settings) 
     assert record.files.recording is not None
 
 
-async def test_a_caller_who_wants_a_human_is_transferred(settings: Settings) -> None:
+@asynccontextmanager
+async def independent_phone(clock: Clock) -> AsyncIterator[Phone]:
+    """pjsua2, which follows a REFER as RFC 3515 has it: it calls the target, and tells how that goes."""
+    async with pjsua.phone() as phone:
+        yield phone
+
+
+@pytest.mark.skipif(pjsua.missing_reason() is not None, reason=str(pjsua.missing_reason()))
+async def test_a_caller_who_wants_a_human_is_connected_to_one(box: Box) -> None:
     wish = exchange("please transfer me to the billing department")
     monitor = FakeMonitor()
-    async with calling(settings, monitor) as caller:
-        await ask(caller, wish.said)
+    async with answering(SystemClock()) as billing:
+        target = billing.uri.replace("1000", BILLING)
+        async with calling(await box.settings(target), monitor, independent_phone) as line:
+            await line.caller.say(await voice(wish.said))
+            assert await line.caller.wait_for_end(60), "the agent did not leave the call"
+            await billing.saw(Established)
+            assert not [event for event in billing.events if isinstance(event, Terminated)]
+        (leg,) = billing.legs
     (record,) = monitor.records
-    assert turns(record)[0] == (wish.said, wish.heard(tools=True))
-    (referred,) = [step for step in record.signalling if step.message.startswith("REFER")]
-    assert "2003" in referred.note
+    assert leg.info.called == BILLING
+    assert turns(record) == [(wish.said, wish.heard(tools=True))]
+    assert record.errors == []
+    assert (record.ended_by.value, record.reason) == ("agent", "transferred")
+    referral = signalling(record)[signalling(record).index(f"REFER Refer-To: <{target}>") :]
+    assert referral[1:3] == ["202 Accepted", "NOTIFY SIP/2.0 100 Trying"]
+    assert referral.index("NOTIFY SIP/2.0 200 OK") < referral.index("BYE")
+
+
+async def test_a_caller_whose_telephone_cannot_be_transferred_stays_with_the_agent(box: Box) -> None:
+    wish, question = exchange("please transfer me to the billing department"), exchange("where is my package")
+    monitor = FakeMonitor()
+    async with calling(await box.settings(), monitor) as line:
+        await line.ask(wish.said)
+        await line.ask(question.said)
+    (record,) = monitor.records
+    assert turns(record) == [
+        (wish.said, wish.heard(tools=True)),
+        ("", "Sorry, I could not transfer your call."),
+        (question.said, question.reply),
+    ]
+    assert record.errors == ["CallFailed: 405 Method Not Allowed"]
+    assert record.ended_by.value == "caller"
+
+
+def signalling(record: CallRecord) -> list[str]:
+    """The messages of the call, each with what matters in it."""
+    return [f"{step.message} {step.note}".strip() for step in record.signalling]

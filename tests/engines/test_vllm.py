@@ -103,6 +103,7 @@ async def test_who_stops_listening_ends_the_generation_at_the_server(start: Star
     async with aclosing(engine.reply(history("hello how are you today"))) as events:
         async for _ in events:
             break
+    # The server tells of it only where it is asked (ASYNC110).
     async with asyncio.timeout(30):
         while (metrics := await asyncio.to_thread(vllm.metrics))["vllm:num_requests_running"]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
