@@ -20,7 +20,18 @@ import numpy as np
 from chatterbox_service.device import free_unused, out_of_memory, unusable
 from chatterbox_service.engine import Samples, SpeechError
 from chatterbox_service.tokens import TOKENS_PER_SECOND, Stepper, TokenStream
-from chatterbox_service.vocoder import MOST_FRAMES, RATE, SEGMENT, Job, Vocoder, VocoderStream
+from chatterbox_service.vocoder import (
+    FIRST_CELL,
+    FIRST_CHUNK_SECONDS,
+    LOOK_AHEAD,
+    MOST_FRAMES,
+    RATE,
+    SECOND_CELL,
+    SEGMENT,
+    Job,
+    Vocoder,
+    VocoderStream,
+)
 
 log = logging.getLogger(__name__)
 
@@ -235,10 +246,18 @@ class Scheduler:
 
     def _cannot_wait(self, speech: Speech, job: Job, now: float) -> bool:
         if speech.heard_from is None:
-            return True
+            return job.last or job.upto > FIRST_CELL or self._next_in_time(speech)
         soon = now + _LEAD_RENDERINGS * self._render_seconds + _LEAD_SECONDS
         whole = speech.tokens.ended or job.upto - speech.vocoder.rendered >= self._least_chunk()
         return whole and speech.dry_at < soon
+
+    def _next_in_time(self, speech: Speech) -> bool:
+        """Whether a first chunk may go, as the second one will be there when it was heard.
+
+        On a slow machine the first waits for it: better a little later than with a pause in the midst of a word.
+        """
+        missing = SECOND_CELL + LOOK_AHEAD - len(speech.vocoder.tokens)
+        return missing * self._step_seconds + self._render_seconds <= FIRST_CHUNK_SECONDS
 
     def _least_chunk(self) -> float:
         """Tokens of a chunk that lasts as long as it takes to make one for each stream.

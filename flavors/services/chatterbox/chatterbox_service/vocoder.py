@@ -47,6 +47,9 @@ MOST_FRAMES = 4000
 HELD = 8
 """Frames held back at the end of a chunk, and faded."""
 
+FIRST_CHUNK_SECONDS = (FRAMES_PER_TOKEN * FIRST_CELL - HELD) * FRAME / RATE
+"""What can be heard of a first cell."""
+
 _CONTEXT = 17
 """Frames rendered again before those that are held: more than HiFT looks back."""
 _EXTENSION = 16

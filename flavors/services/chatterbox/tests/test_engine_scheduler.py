@@ -39,6 +39,8 @@ class Machine:
 
         machine, model = self, micro.model("turbo")
         self.coming: list[tuple[float, Speech]] = []
+        self.made: list[Speech] = []
+        """All there were: streams are told apart by their addresses."""
         self.dry: dict[int, float] = {}
         self.silence: dict[int, float] = {}
         """Seconds in which a listener who had heard something heard nothing, by stream."""
@@ -100,7 +102,9 @@ class Machine:
 
         text, random = self.model.text_tokens(SENTENCE, None), np.random.default_rng(seed)
         stream = TokenStream(text, self.prefix, random, 0.8, minimum=tokens, maximum=tokens, repeats=1000)
-        return Speech(stream, self.vocoder.open(self.timbre, seed), (), lambda samples, last: samples, deliver)
+        made = Speech(stream, self.vocoder.open(self.timbre, seed), (), lambda samples, last: samples, deliver)
+        self.made.append(made)
+        return made
 
     def speak(self, speeches: Sequence[Any], every: float = 0.0) -> dict[int, Any]:
         """Speak them all, of which one comes every so many seconds; returns what went wrong with each, or None."""
@@ -116,12 +120,19 @@ def test_who_is_alone_hears_no_silence_that_the_machine_could_have_avoided(step:
     machine = Machine(step, render)
     try:
         assert machine.speak([machine.speech(1, 150)]) == {1: None}
+        begun = machine.now
+        machine.scheduler.submit(machine.speech(2, 150))
+        assert machine.ended.get(timeout=PATIENCE) == (2, None)
     finally:
         machine.scheduler.stop()
-    (silence,), (first,) = machine.silence.values(), machine.first.values()
-    # After ten tokens, of which eight frames are held back, the next fifteen are needed.
-    assert silence == pytest.approx(max(0.0, 15 * step + render - 0.24), abs=2 * step)
+    (unknown, known), (first, second) = machine.silence.values(), machine.first.values()
+    # Ten tokens, of which eight frames are held back, last for 0.24 s; meanwhile the next fifteen are needed.
+    short = max(0.0, 15 * step + render - 0.24)
+    assert unknown == pytest.approx(short, abs=2 * step)
     assert first == pytest.approx(MARGIN * step + render, abs=2 * step)
+    # Once it is known what a rendering takes, the first chunk waits for as long as the second would be missed.
+    assert known <= 2 * step
+    assert second - begun == pytest.approx(MARGIN * step + render + short, abs=3 * step)
 
 
 @pytest.mark.parametrize("every", [0.0, 0.37, 1.0])
