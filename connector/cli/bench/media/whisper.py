@@ -16,16 +16,17 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of encoder and decoder alike."""
+    """Of encoder and decoder alike, but for `decoder_layers` if not 0. `mels`: bands of the features."""
 
     layers: int
     heads: int
     width: int
+    decoder_layers: int = 0
+    mels: int = 80
 
 
 BASE = Size(6, 8, 512)
 """Of base.en (Radford et al., Robust Speech Recognition via Large-Scale Weak Supervision, table 1)."""
-MELS = 80
 TEXT_TOKENS = 50_256
 """Of GPT-2's vocabulary, without its end of text."""
 SPECIAL = (
@@ -64,9 +65,9 @@ def build(folder: Path, size: Size = BASE, reply_tokens: int = REPLY_TOKENS) -> 
     positions = random.normal(0, SCALE, (CONTEXT, width))
     positions[PROMPT_TOKENS - 1 : PROMPT_TOKENS - 1 + len(said)] = outputs[said]
 
-    spec = ctranslate2.specs.WhisperSpec(size.layers, size.heads, size.layers, size.heads)
+    spec = ctranslate2.specs.WhisperSpec(size.layers, size.heads, size.decoder_layers or size.layers, size.heads)
     encoder, decoder = spec.encoder, spec.decoder
-    for convolution, channels in ((encoder.conv1, MELS), (encoder.conv2, width)):
+    for convolution, channels in ((encoder.conv1, size.mels), (encoder.conv2, width)):
         convolution.weight = _array(random.normal(0, SCALE, (width, channels, 3)))
         convolution.bias = _array(np.zeros(width))
     encoder.position_encodings.encodings = _array(random.normal(0, SCALE, (ENCODER_CONTEXT, width)))
@@ -93,7 +94,7 @@ def build(folder: Path, size: Size = BASE, reply_tokens: int = REPLY_TOKENS) -> 
     folder.mkdir(parents=True, exist_ok=True)
     spec.save(str(folder))
     tokenizer.save(str(folder / "tokenizer.json"))
-    features = {"feature_size": MELS, "sampling_rate": 16000}
+    features = {"feature_size": size.mels, "sampling_rate": 16000}
     (folder / "preprocessor_config.json").write_text(json.dumps(features))
     return folder
 
