@@ -260,7 +260,7 @@ class Scheduler:
         return missing * self._step_seconds + self._render_seconds <= FIRST_CHUNK_SECONDS
 
     def _least_chunk(self) -> float:
-        """Tokens of a chunk that lasts as long as it takes to make one for each stream.
+        """Tokens of a chunk that lasts until the next, though all others are rendered before that and after it.
 
         A machine that makes smaller ones falls back, however fast it is: what a rendering costs by itself is paid too
         often.
@@ -268,7 +268,7 @@ class Scheduler:
         spare = 1 / TOKENS_PER_SECOND - self._step_seconds
         if spare <= 0:
             return SEGMENT
-        return min(SEGMENT, len(self._speeches) * self._render_share / spare)
+        return min(SEGMENT, (2 * len(self._speeches) - 1) * self._render_share / spare)
 
     def _step(self, began: float) -> None:
         speaking = [speech for speech in self._speeches if not speech.tokens.ended]

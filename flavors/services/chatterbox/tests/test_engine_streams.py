@@ -219,7 +219,7 @@ async def test_each_request_has_a_language_of_its_own() -> None:
     together = await asyncio.gather(*(spoken(engine, text, language=language) for language, text in texts.items()))
     for (language, text), chunks in zip(texts.items(), together, strict=True):
         audio = np.concatenate(chunks)
-        assert len(chunks) >= 2
+        assert chunks
         assert 0.01 < np.abs(audio).max() <= 1
         again = np.concatenate(await spoken(engine, text, language=language.upper()))
         assert np.sqrt(np.mean((audio - again) ** 2)) < 0.1 * np.sqrt(np.mean(again**2))
