@@ -136,7 +136,7 @@ class House:
                 kind.value: _ladder(*(engine.name for engine in (both[:1] if alone else both)))
                 for kind, both in kinds.items()
             },
-            **{"fillers": (), **flavor},  # type: ignore[arg-type]
+            **{"fillers": (), **flavor},  # type: ignore[arg-type] - fields of a Flavor
         )
         self.engines = Engines(descriptors, EngineContext(LocalEngineHost(), Path()), self.clock, _load_here)
         self.spoken = Voices([self.flavor], self.engines, self.clock)

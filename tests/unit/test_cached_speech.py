@@ -145,7 +145,7 @@ SILENT = {"apology": "", "transfer_refused": "", "fillers": ()}
 
 def flavor(name: str, voice: str = "a", **texts: object) -> Flavor:
     choice = EngineChoice(engine="tts", options=Options(name=voice))
-    return Flavor(name=name, tts=choice, **{**SILENT, **texts})  # type: ignore[arg-type]
+    return Flavor(name=name, tts=choice, **{**SILENT, **texts})  # type: ignore[arg-type] - fields of a Flavor
 
 
 class Voiced:

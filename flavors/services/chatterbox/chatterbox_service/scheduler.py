@@ -61,6 +61,7 @@ class Speech:
     finish: Finish
     deliver: Deliver
     submitted: float = 0.0
+    """When; the scheduler notes it."""
     heard_from: float | None = None
     """When its first audio was made."""
     made: float = 0.0
@@ -174,11 +175,7 @@ class Scheduler:
             speeches = [*self._speeches]
         if out_of_memory(error):
             # Those that were to join have not been heard yet; where all have joined, the latest makes room.
-            least = [speech for speech in speeches if not speech.tokens.begun] or speeches[-1:]
-            self._lose(least, SpeechError(f"no room on the device: {error}"))
-            for speech in least:
-                self._stepper.leave(speech.tokens)
-            free_unused(self._stepper.device)
+            self._make_room([speech for speech in speeches if not speech.tokens.begun] or speeches[-1:], error)
             return
         self._lose(speeches, SpeechError(f"the engine failed: {error}"))
         lost = unusable(error)
@@ -190,6 +187,12 @@ class Scheduler:
         if lost:
             with self._lock:
                 self._lost, self._stopping = f"the device failed: {error}", True
+
+    def _make_room(self, speeches: Sequence[Speech], error: Exception) -> None:
+        self._lose(speeches, SpeechError(f"no room on the device: {error}"))
+        for speech in speeches:
+            self._stepper.leave(speech.tokens)
+        free_unused(self._stepper.device)
 
     def _waited(self) -> bool:
         """Returns when there is somebody to serve; False to stop."""
@@ -280,11 +283,11 @@ class Scheduler:
     def _render(self, batch: Mapping[Speech, Job], began: float) -> None:
         try:
             audio = self._vocoder.render([*batch.values()])
-        except RuntimeError as error:  # What it has begun cannot be taken back.
-            self._lose([*batch], SpeechError(f"the engine failed: {error}"))
-            for speech in batch:
-                self._stepper.leave(speech.tokens)
-            raise
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            self._make_room([*batch], error)  # What the vocoder had begun cannot be taken back.
+            return
         now = self._now()
         self._render_seconds = _smoothed(self._render_seconds, now - began)
         self._render_share = _smoothed(self._render_share, (now - began) / len(batch))

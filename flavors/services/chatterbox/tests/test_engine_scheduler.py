@@ -179,6 +179,16 @@ def test_where_there_is_no_room_for_the_next_token_the_latest_makes_some() -> No
     assert "no room on the device" in str(ends[2])
 
 
+def test_where_there_is_no_room_for_a_chunk_others_speak_on() -> None:
+    machine = Machine(0.008, 0.09, fails={("render", 2): NO_ROOM})
+    try:
+        ends = machine.speak([machine.speech(n) for n in range(2)], 0.3)
+    finally:
+        machine.scheduler.stop()
+    assert "no room on the device" in str(ends[0])
+    assert ends[1] is None
+
+
 def test_a_round_that_fails_costs_its_streams_and_no_others() -> None:
     machine = Machine(0.008, 0.09, fails={("render", 2): RuntimeError("shapes do not match")})
     try:
