@@ -24,6 +24,8 @@ TOKENS_PER_SECOND = 25
 
 _POSITIONS = 128
 """The cache grows by multiples of it, and attention looks at multiples of it: few shapes, few allocations."""
+_LEAST_TIME = 2.0**-24
+"""Of a token in the race: what is drawn may be 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +344,18 @@ class Stepper:
 
     def _draw(self, streams: Sequence[TokenStream], seen: Tensor, hidden: Tensor) -> None:
         """Draw a token for each stream from its last hidden state(s), [rows, size], and note it in `seen`."""
+        likelihoods, tokens = self._likelihoods(streams, seen, hidden)
+        # A race of exponential times: each token wins as often as it is likely. Of one uniform number, rounding, which
+        # depends on who else speaks, would change far more draws, as it moves the bounds of all tokens.
+        numbers = np.stack([stream.generator.standard_exponential(self._vocabulary, np.float32) for stream in streams])
+        times = torch.from_numpy(numbers).to(self.device).clamp_(min=_LEAST_TIME).gather(1, tokens)
+        drawn = tokens.gather(1, (likelihoods / times).argmax(dim=1, keepdim=True))
+        seen.scatter_(1, drawn, True)
+        for stream, token in zip(streams, drawn[:, 0].tolist(), strict=True):
+            stream._take(token, self._stop)
+
+    def _likelihoods(self, streams: Sequence[TokenStream], seen: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """How likely each stream's next tokens are, and which these are: [streams, at most the vocabulary] each."""
         device, how = self.device, self._sampling
         logits = self._t3.speech_head(hidden).float()
         if self._rows_each == 2:
@@ -353,24 +367,15 @@ class Stepper:
             logits = _penalized(logits, seen, how.repetition_penalty)
         logits = logits / torch.tensor([[stream.temperature] for stream in streams], device=device)
         width = how.top_k if 0 < how.top_k < logits.shape[1] else logits.shape[1]
-        logits, order = logits.topk(width, dim=1)
+        logits, tokens = logits.topk(width, dim=1)
         probabilities = logits.softmax(dim=1)
         if how.min_p > 0:
             logits = logits.masked_fill(probabilities < how.min_p * probabilities[:, :1], -torch.inf)
         if how.top_p < 1:
             logits = logits.masked_fill(probabilities.cumsum(dim=1) - probabilities >= how.top_p, -torch.inf)
         if not how.penalty_first:
-            logits = _penalized(logits, seen.gather(1, order), how.repetition_penalty)
-        # One uniform number per stream and token, of the stream's own generator: nobody else's presence changes it.
-        cumulative = logits.softmax(dim=1).cumsum(dim=1)
-        uniform = torch.tensor([[stream.generator.random(dtype=np.float32)] for stream in streams], device=device)
-        chosen = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
-        # Where rounding made it the whole, and where nothing is a number: an index out of bounds costs the whole GPU.
-        chosen = chosen.minimum(logits.isfinite().sum(dim=1, keepdim=True) - 1).clamp_(min=0)
-        drawn = order.gather(1, chosen)
-        seen.scatter_(1, drawn, True)
-        for stream, token in zip(streams, drawn[:, 0].tolist(), strict=True):
-            stream._take(token, self._stop)
+            logits = _penalized(logits, seen.gather(1, tokens), how.repetition_penalty)
+        return logits.softmax(dim=1), tokens
 
 
 def _penalized(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
