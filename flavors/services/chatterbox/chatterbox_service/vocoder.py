@@ -251,15 +251,14 @@ class Vocoder:
         x = flow.input_embedding(tokens) * valid[..., None]
         x, positions, _ = encoder.embed(x, valid[:, None])
         x = encoder.pre_lookahead_layer(x * valid[..., None])
-        everywhere = torch.ones(0, 0, 0, dtype=torch.bool, device=tokens.device)
-        x = encoder.forward_layers(x, self._visible(cells, valid), positions, everywhere)
+        x = _conformer(encoder.encoders, x, positions, self._visible(cells, valid))
         # What was looked ahead to has served.
         trimmed = int(lengths.max())
         x, cells = x[:, :trimmed], cells[:, :trimmed].repeat_interleave(FRAMES_PER_TOKEN, dim=1)
         valid = torch.arange(trimmed * FRAMES_PER_TOKEN, device=tokens.device) < FRAMES_PER_TOKEN * lengths[:, None]
         x, _ = encoder.up_layer(x.transpose(1, 2).contiguous(), lengths)
         x, positions, _ = encoder.up_embed(x.transpose(1, 2).contiguous(), valid[:, None])
-        x = encoder.forward_up_layers(x, self._visible(cells, valid), positions, everywhere)
+        x = _conformer(encoder.up_encoders, x, positions, self._visible(cells, valid))
         return encoder.after_norm(x)
 
     def _solve(self, x: Tensor, mean: Tensor, condition: Tensor, speaker: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
@@ -373,6 +372,37 @@ class Vocoder:
         stream.source = stream.source[(begin - stream.begin) * FRAME :]
         stream.begin = begin
         return new[: len(new) - HELD * FRAME]
+
+
+def _conformer(layers: Any, x: Tensor, positions: Tensor, visible: Tensor) -> Tensor:
+    """Layers of the encoder (`ConformerEncoderLayer`) over [batch, length, size].
+
+    positions: encodings of the distances length - 1 to 1 - length, [1, 2 length - 1, size].
+    Attention by distance as in Transformer-XL (arXiv 1901.02860, section 3.3), fused and without upstream's copies.
+    """
+    batch, length, _ = x.shape
+    mask = x.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)[:, None]
+    for layer in layers:
+        attention, normed = layer.self_attn, layer.norm_mha(x)
+        heads, size = attention.h, attention.d_k
+        query, key, value, place = (
+            project(what).unflatten(-1, (heads, size)).transpose(1, 2)
+            for project, what in (
+                (attention.linear_q, normed),
+                (attention.linear_k, normed),
+                (attention.linear_v, normed),
+                (attention.linear_pos, positions),
+            )
+        )
+        distances = (query + attention.pos_bias_v[:, None]) @ place.transpose(2, 3)
+        # Row i of what is attended to begins with its distance to the first one: a row earlier, one further left.
+        strides = (*distances.stride()[:2], distances.stride(2) - 1, 1)
+        bias = distances.as_strided((batch, heads, length, length), strides, distances.storage_offset() + length - 1)
+        bias = torch.add(mask, bias, alpha=size**-0.5)
+        seen = F.scaled_dot_product_attention(query + attention.pos_bias_u[:, None], key, value, attn_mask=bias)
+        x = x + attention.linear_out(seen.transpose(1, 2).flatten(2))
+        x = x + layer.feed_forward(layer.norm_ff(x))
+    return x
 
 
 def _attended(blocks: Any, x: Tensor, bias: Tensor) -> Tensor:
