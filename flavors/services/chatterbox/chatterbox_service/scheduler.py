@@ -88,6 +88,10 @@ class Speech:
             self.closing = ()
 
 
+class _Abandoned(Exception):
+    """Nobody is left of those who were rendered for."""
+
+
 class Scheduler:
     """Owns stepper and vocoder. `submit`, `cancel`, `join` and `stop` are for any thread, as are the properties.
 
@@ -101,6 +105,8 @@ class Scheduler:
         self._lock = threading.Condition()
         self._arrived: deque[Speech] = deque()
         self._speeches: list[Speech] = []
+        self._gone: deque[Speech] = deque()
+        """Those that were cancelled, and may have a place yet."""
         self._stopping = False
         self._lost = ""
         self._step_seconds = 0.0
@@ -134,7 +140,7 @@ class Scheduler:
 
     @property
     def taken(self) -> int:
-        """Places in the batch: that of a stream that was cancelled is taken until the next round."""
+        """Places in the batch: that of a cancelled stream until a step ends, or a layer of what is rendered."""
         with self._lock:
             return len(self._speeches)
 
@@ -153,9 +159,13 @@ class Scheduler:
             self._lock.notify()
 
     def cancel(self, speech: Speech) -> None:
-        """Its place is free before the next step. Nothing where it has ended."""
+        """Its place is free before the next step, and while something is rendered, before its next layer.
+
+        What is rendered for nobody else is broken off. Nothing where the stream has ended.
+        """
         with self._lock:
             speech.cancelled = True
+            self._gone.append(speech)
             self._lock.notify()
 
     # --- the thread that computes
@@ -197,18 +207,16 @@ class Scheduler:
     def _waited(self) -> bool:
         """Returns when there is somebody to serve; False to stop."""
         with self._lock:
-            while not (self._arrived or self._speeches or self._stopping):
+            while not (self._arrived or self._speeches or self._gone or self._stopping):
                 self._lock.wait()
             return not self._stopping
 
     def _round(self) -> None:
+        self._part()
         with self._lock:
             arrived = [speech for speech in self._arrived if not speech.cancelled]
             self._arrived.clear()
-            gone = [speech for speech in self._speeches if speech.cancelled]
-            self._speeches = [*(speech for speech in self._speeches if not speech.cancelled), *arrived]
-        for speech in gone:
-            self._stepper.leave(speech.tokens)
+            self._speeches += arrived
         if arrived:
             self._stepper.join([speech.tokens for speech in arrived])
             for speech in arrived:
@@ -222,6 +230,17 @@ class Scheduler:
             self._render(batch, now)
         else:
             self._step(now)
+
+    def _part(self) -> None:
+        """Free the places of those who have gone."""
+        if not self._gone:  # What a rendering asks hundreds of times, it asks without the lock.
+            return
+        with self._lock:
+            gone = [*self._gone]
+            self._gone.clear()
+            self._speeches = [speech for speech in self._speeches if not speech.cancelled]
+        for speech in gone:
+            self._stepper.leave(speech.tokens)
 
     def _due(self, now: float) -> dict[Speech, Job]:
         """What is to be rendered now, nothing where there is time for another token.
@@ -281,8 +300,15 @@ class Scheduler:
         self._step_seconds = _smoothed(self._step_seconds, self._now() - began)
 
     def _render(self, batch: Mapping[Speech, Job], began: float) -> None:
+        def pause() -> None:
+            self._part()
+            if all(speech.cancelled for speech in batch):
+                raise _Abandoned
+
         try:
-            audio = self._vocoder.render([*batch.values()])
+            audio = self._vocoder.render([*batch.values()], pause)
+        except _Abandoned:
+            return
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -292,6 +318,8 @@ class Scheduler:
         self._render_seconds = _smoothed(self._render_seconds, now - began)
         self._render_share = _smoothed(self._render_share, (now - began) / len(batch))
         for (speech, job), samples in zip(batch.items(), audio, strict=True):
+            if speech.cancelled:
+                continue
             if speech.heard_from is None:
                 speech.heard_from = now
             speech.made += len(samples) / RATE

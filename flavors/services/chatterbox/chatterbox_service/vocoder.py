@@ -15,7 +15,7 @@ are the same audio:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -158,8 +158,12 @@ class Job:
         return FRAMES_PER_TOKEN * (len(self.stream.timbre.tokens) + self.upto - self.begin)
 
 
+def _go_on() -> None:
+    pass
+
+
 class Vocoder:
-    """S3Gen's flow and HiFT. Of one thread."""
+    """S3Gen's flow and HiFT. Of one thread, in which alone these networks are used while it renders."""
 
     def __init__(self, s3gen: Any, flow_steps: int, attention: Attention = "cells") -> None:
         self._s3gen = s3gen
@@ -168,6 +172,10 @@ class Vocoder:
         self._flow_steps = flow_steps
         self._attention = attention
         self._fade = 0.5 - 0.5 * torch.cos(torch.linspace(0, torch.pi, HELD * FRAME, device=self._device))
+        self._pause: Callable[[], None] = _go_on
+        norms = [module for module in self._flow.modules() if isinstance(module, torch.nn.LayerNorm)]
+        for module in (*norms, *self._hift.ups, *self._hift.resblocks):
+            module.register_forward_pre_hook(lambda *_: self._pause())
 
     def open(self, timbre: Timbre, seed: int) -> VocoderStream:
         device, harmonics = self._device, self._hift.nb_harmonics + 1
@@ -187,11 +195,19 @@ class Vocoder:
         )
 
     @torch.inference_mode()
-    def render(self, jobs: Sequence[Job]) -> list[Tensor]:
-        """The audio of each job that can be heard now, [samples] each, on the CPU."""
-        for job, mel in zip(jobs, self._mels(jobs), strict=True):
-            job.stream.mel = torch.cat([job.stream.mel, mel], dim=1)
-        return self._audio(jobs)
+    def render(self, jobs: Sequence[Job], pause: Callable[[], None] = _go_on) -> list[Tensor]:
+        """The audio of each job that can be heard now, [samples] each, on the CPU.
+
+        pause: called a few hundred times, between layers. What it raises breaks the rendering off; the jobs' streams
+        are not to be rendered again then.
+        """
+        self._pause = pause
+        try:
+            for job, mel in zip(jobs, self._mels(jobs), strict=True):
+                job.stream.mel = torch.cat([job.stream.mel, mel], dim=1)
+            return self._audio(jobs)
+        finally:
+            self._pause = _go_on
 
     @property
     def _device(self) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,13 +24,15 @@ MARGIN = 13
 class Machine:
     """A GPU that takes so many seconds for a step and for a rendering, whatever takes part in it.
 
-    What is in `fails` is raised by the step, rendering, join or clearing of that number.
+    What is in `fails` is raised by the step, rendering, join or clearing of that number; what is in `meanwhile` is
+    called as it begins, and as a rendering ends (`rendered`).
     """
 
     step: float
     render: float
     now: float = 0.0
     fails: dict[tuple[str, int], Exception] = field(default_factory=dict)
+    meanwhile: dict[tuple[str, int], Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from chatterbox_service.scheduler import Scheduler, Speech
@@ -46,12 +48,14 @@ class Machine:
         """Seconds in which a listener who had heard something heard nothing, by stream."""
         self.first: dict[int, float] = {}
         """When a listener heard the first audio."""
-        counts = {"step": 0, "render": 0, "join": 0, "clear": 0}
+        counts = {"step": 0, "render": 0, "rendered": 0, "join": 0, "clear": 0}
 
         def took(what: str, seconds: float) -> None:
             counts[what] += 1
             if error := machine.fails.get((what, counts[what])):
                 raise error
+            if event := machine.meanwhile.get((what, counts[what])):
+                event()
             machine.now += seconds
             while machine.coming and machine.coming[0][0] <= machine.now:
                 machine.scheduler.submit(machine.coming.pop(0)[1])
@@ -70,9 +74,10 @@ class Machine:
                 super().clear()
 
         class TimedVocoder(Vocoder):
-            def render(self, jobs: Sequence[Any]) -> list[Any]:
+            def render(self, jobs: Sequence[Any], *pause: Callable[[], None]) -> list[Any]:
                 took("render", machine.render)
-                rendered = super().render(jobs)
+                rendered = super().render(jobs, *pause)
+                took("rendered", 0)
                 for job, audio in zip(jobs, rendered, strict=True):
                     machine.hear(id(job.stream), len(audio) / RATE)
                 return rendered
@@ -153,6 +158,55 @@ def test_a_machine_that_is_too_slow_still_speaks_all() -> None:
     finally:
         machine.scheduler.stop()
     assert len(machine.first) == 4
+
+
+def test_a_chunk_that_is_made_for_nobody_is_broken_off_for_the_next_stream() -> None:
+    from chatterbox_service.vocoder import FRAME, FRAMES_PER_TOKEN, HELD, RATE
+
+    machine = Machine(0.008, 0.09)
+    dropped, comes = machine.speech(1, 500), machine.speech(2)
+
+    def gone() -> None:
+        machine.scheduler.cancel(dropped)
+        machine.scheduler.submit(comes)
+
+    machine.meanwhile[("render", 2)] = gone
+    try:
+        machine.scheduler.submit(dropped)
+        machine.scheduler.start()
+        assert machine.ended.get(timeout=PATIENCE) == (2, None)
+        assert machine.scheduler.taken == machine.stepper.rows == 0
+    finally:
+        machine.scheduler.stop()
+    made = dropped.vocoder
+    assert 0 < dropped.made == (made.rendered * FRAMES_PER_TOKEN - HELD) * FRAME / RATE
+    assert made.mel.shape[1] <= made.rendered * FRAMES_PER_TOKEN
+    assert comes.made == pytest.approx(100 / 25)
+
+
+def test_who_goes_while_others_are_rendered_for_leaves_at_once() -> None:
+    machine = Machine(0.008, 0.09)
+    stays, goes = machine.speech(1), machine.speech(2)
+    taken: list[tuple[int, int]] = []
+
+    def note() -> None:
+        taken.append((machine.scheduler.taken, len(machine.stepper.streams)))
+
+    def gone() -> None:
+        note()
+        machine.scheduler.cancel(goes)
+
+    machine.meanwhile[("render", 2)] = gone
+    machine.meanwhile[("rendered", 2)] = note
+    try:
+        machine.scheduler.submit(goes)
+        machine.scheduler.submit(stays)
+        machine.scheduler.start()
+        assert machine.ended.get(timeout=PATIENCE) == (1, None)
+    finally:
+        machine.scheduler.stop()
+    assert taken == [(2, 2), (1, 1)]
+    assert stays.made == pytest.approx(100 / 25)
 
 
 NO_ROOM = torch.OutOfMemoryError("Tried to allocate 2 GiB")

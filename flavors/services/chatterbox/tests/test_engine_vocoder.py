@@ -116,6 +116,39 @@ def test_a_stream_sounds_the_same_in_a_batch(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_rendering_can_be_broken_off_between_its_layers(kind: str) -> None:
+    class Broken(Exception):
+        pass
+
+    vocoder, timbre = make_vocoder(kind)
+
+    def opened() -> Any:
+        stream = vocoder.open(timbre, 2)
+        stream.tokens += micro.speech_tokens(30, 2)
+        return stream.job(ended=False)
+
+    pauses = 0
+
+    def pause() -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == at:
+            raise Broken
+
+    at = 0
+    undisturbed = vocoder.render([opened()], pause)[0]
+    layers = pauses
+    assert layers > 50
+    for at in (1, layers // 2, layers):
+        pauses = 0
+        with pytest.raises(Broken):
+            vocoder.render([opened()], pause)
+        assert pauses == at
+    np.testing.assert_array_equal(vocoder.render([opened()])[0], undisturbed)
+    assert pauses == layers
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_with_full_attention_the_mel_is_upstreams(kind: str) -> None:
     vocoder, timbre = make_vocoder(kind, "full")
     tokens = micro.speech_tokens(40)
