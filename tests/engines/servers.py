@@ -128,13 +128,13 @@ class Server:
                 os.killpg(self._process.pid, number)
 
 
-def vllm(log: Path) -> Server:
-    """vLLM with the micro Llama."""
+def vllm(log: Path, slots: int = 16) -> Server:
+    """vLLM with the micro Llama, which writes so many replies at once."""
     command = [
         str(store.home() / "vllm-venv/bin/python"), "-m", "vllm.entrypoints.openai.api_server",
         "--model", str(store.folder("llama")), "--served-model-name", LLM_MODEL,
         "--enable-auto-tool-choice", "--tool-call-parser", "llama3_json",
-        "--enforce-eager", "--max-model-len", "2048", "--max-num-seqs", "16", "--block-size", "32",
+        "--enforce-eager", "--max-model-len", "2048", "--max-num-seqs", str(slots), "--block-size", "32",
     ]  # fmt: skip
     environment = {
         "VLLM_API_KEY": KEY,
