@@ -105,8 +105,6 @@ class Scheduler:
         self._lock = threading.Condition()
         self._arrived: deque[Speech] = deque()
         self._speeches: list[Speech] = []
-        self._gone: deque[Speech] = deque()
-        """Those that were cancelled, and may have a place yet."""
         self._stopping = False
         self._lost = ""
         self._step_seconds = 0.0
@@ -165,7 +163,6 @@ class Scheduler:
         """
         with self._lock:
             speech.cancelled = True
-            self._gone.append(speech)
             self._lock.notify()
 
     # --- the thread that computes
@@ -207,7 +204,7 @@ class Scheduler:
     def _waited(self) -> bool:
         """Returns when there is somebody to serve; False to stop."""
         with self._lock:
-            while not (self._arrived or self._speeches or self._gone or self._stopping):
+            while not (self._arrived or self._speeches or self._stopping):
                 self._lock.wait()
             return not self._stopping
 
@@ -233,12 +230,11 @@ class Scheduler:
 
     def _part(self) -> None:
         """Free the places of those who have gone."""
-        if not self._gone:  # What a rendering asks hundreds of times, it asks without the lock.
+        gone = [speech for speech in self._speeches if speech.cancelled]
+        if not gone:  # As a rendering finds hundreds of times: without the lock, for nobody else changes the list.
             return
         with self._lock:
-            gone = [*self._gone]
-            self._gone.clear()
-            self._speeches = [speech for speech in self._speeches if not speech.cancelled]
+            self._speeches = [speech for speech in self._speeches if speech not in gone]
         for speech in gone:
             self._stepper.leave(speech.tokens)
 

@@ -173,6 +173,7 @@ class Vocoder:
         self._attention = attention
         self._fade = 0.5 - 0.5 * torch.cos(torch.linspace(0, torch.pi, HELD * FRAME, device=self._device))
         self._pause: Callable[[], None] = _go_on
+        # A few hundred in a rendering: more would cost a GPU time, fewer keep a place for longer.
         norms = [module for module in self._flow.modules() if isinstance(module, torch.nn.LayerNorm)]
         for module in (*norms, *self._hift.ups, *self._hift.resblocks):
             module.register_forward_pre_hook(lambda *_: self._pause())

@@ -64,6 +64,7 @@ def test_each_token_is_as_likely_as_upstreams(kind: str, guidance: float, monkey
     ours: list[Any] = []
     likelihoods = stepper._likelihoods
 
+    # The stepper draws as ever; what it draws from is kept.
     def noted(*args: Any) -> Any:
         of_each, tokens = likelihoods(*args)
         ours.append(of_each.new_zeros(1, stepper._vocabulary).scatter_(1, tokens, of_each))
